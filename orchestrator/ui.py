@@ -1,0 +1,143 @@
+"""The only place that prints.
+
+People get text on a terminal (results on stdout, everything else on stderr), programs get one
+JSON document on stdout. `rich` is imported on first use, since `ft --help` must be quick.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress
+
+    from orchestrator.errors import FtError
+    from orchestrator.findings import Finding
+
+
+class Screen:
+    """Where output goes; `json_mode` silences everything but the one document."""
+
+    def __init__(self) -> None:
+        self.json_mode = False
+        self._out: Console | None = None
+        self._err: Console | None = None
+
+    @property
+    def out(self) -> "Console":
+        """Console for results, on stdout."""
+        if self._out is None:
+            from rich.console import Console
+
+            self._out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        return self._out
+
+    @property
+    def err(self) -> "Console":
+        """Console for progress, notes and errors, on stderr."""
+        if self._err is None:
+            from rich.console import Console
+
+            self._err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+        return self._err
+
+
+screen = Screen()
+
+
+def say(message: "RenderableType") -> None:
+    """A result for people; nothing in JSON mode."""
+    if not screen.json_mode:
+        screen.out.print(message)
+
+
+def raw(text: str) -> None:
+    """Text that must reach stdout byte for byte (YAML, JSON Schema)."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def note(message: str, style: str = "") -> None:
+    """A line about what goes on, on stderr."""
+    from rich.text import Text
+
+    screen.err.print(Text(message, style=style))
+
+
+def emit(document: Any) -> None:
+    """The one JSON document of `--json`."""
+    raw(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence["RenderableType"]], title: str = ""
+) -> None:
+    """A table for people."""
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(*columns, title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for row in rows:
+        grid.add_row(*row)
+    say(grid)
+
+
+STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def show_findings(findings: Iterable["Finding"]) -> None:
+    """Findings on stderr, one line each and the fix below it."""
+    from rich.text import Text
+
+    for finding in findings:
+        start = f"{finding.place}: " if finding.place else ""
+        line = Text(start)
+        line.append(f"{finding.level}[{finding.code}]", style=STYLES[finding.level])
+        line.append(f": {finding.message}")
+        if finding.fix:
+            line.append(f"\n    fix: {finding.fix}", style="dim")
+        screen.err.print(line)
+
+
+def show_error(error: "FtError") -> None:
+    """An error on stderr: where, what, the quoted detail, how to fix it."""
+    from rich.text import Text
+
+    text = Text(f"{error.where}: " if error.where else "")
+    text.append("error", style="bold red")
+    text.append(f": {error.message}")
+    if error.detail:
+        quoted = "\n".join(f"    {line}" for line in error.detail.splitlines())
+        text.append(f"\n{quoted}", style="dim")
+    if error.hint:
+        text.append(f"\nhow to fix: {error.hint}")
+    screen.err.print(text)
+
+
+@contextmanager
+def progress(*, transient: bool = False) -> Iterator["Progress"]:
+    """A progress display on stderr; without a terminal it only stays silent."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeElapsedColumn(),
+        console=screen.err,
+        transient=transient,
+        disable=not screen.err.is_terminal,
+    ) as bar:
+        yield bar
