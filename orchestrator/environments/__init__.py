@@ -1,0 +1,1 @@
+"""Backend environments: made by uv from hashed locks, or prefixes that exist already."""
