@@ -32,9 +32,7 @@ class FtError(Exception):
 
     exit_code: Exit = Exit.BUG
 
-    def __init__(
-        self, message: str, *, hint: str = "", detail: str = "", where: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, hint: str = "", detail: str = "", where: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -119,9 +119,14 @@ def start(
     try:
         with log.open("ab") as output:
             popen = subprocess.Popen(
-                list(argv), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL,
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                list(argv),
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
     except OSError as error:
         raise LaunchError(
             f"cannot start {argv[0]}: {error.strerror or error}",
@@ -168,9 +173,16 @@ def capture(
     """
     try:
         done = subprocess.run(
-            list(argv), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, errors="replace", timeout=timeout, check=False,
-        )  # fmt: skip
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise LaunchError(f"{shown(argv)} did not answer within {timeout:.0f} s") from error
     except OSError as error:

@@ -5,6 +5,7 @@ floats always carry a dot (`1.0e-05`, PyYAML reads `1e-05` as text), text that l
 number, a boolean or null in either version is quoted, no aliases are written.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +28,7 @@ class _Dumper(_BASE):  # type: ignore[misc]
 
 
 def _float(dumper: Any, value: float) -> Any:
-    if value != value:
+    if math.isnan(value):
         text = ".nan"
     elif value in (float("inf"), float("-inf")):
         text = ".inf" if value > 0 else "-.inf"
@@ -64,7 +65,11 @@ _Dumper.add_representer(str, _text)
 def dump(value: Mapping[str, Any]) -> str:
     """`value` as block-style YAML in the order given, ending with a newline."""
     text: str = yaml.dump(
-        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000,
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=10_000,
         default_flow_style=False,
-    )  # fmt: skip
+    )
     return text

@@ -32,9 +32,7 @@ class Loaded:
         return self.document.place(split_field(field))
 
 
-def load(
-    file: Path, *, overrides: Sequence[str] = (), backend: str | None = None
-) -> Loaded:
+def load(file: Path, *, overrides: Sequence[str] = (), backend: str | None = None) -> Loaded:
     """Read, override and validate a recipe.
 
     Raises:
@@ -61,9 +59,17 @@ def from_document(
     if not isinstance(document.value, dict):
         what = "empty" if document.value is None else "no mapping of sections"
         raise RecipeError(
-            [*findings, Finding("FT105", "error", f"the recipe is {what}", Place(str(file), 1, 1),
-                                fix="start from a shipped one: `ft recipe new`")]
-        )  # fmt: skip
+            [
+                *findings,
+                Finding(
+                    "FT105",
+                    "error",
+                    f"the recipe is {what}",
+                    Place(str(file), 1, 1),
+                    fix="start from a shipped one: `ft recipe new`",
+                ),
+            ]
+        )
     for override in (*overrides, *((f"backend={backend}",) if backend else ())):
         findings += apply_override(document, override)
     recipe, problems = validate(document)
@@ -97,8 +103,9 @@ def _without_echoes(findings: Sequence[Finding]) -> list[Finding]:
     unknown = " ".join(f.message for f in findings if f.code == "FT101")
     for finding in findings:
         key = (finding.field, finding.place)
-        inside = any(f.field.startswith((f"{finding.field}[", f"{finding.field}."))
-                     for f in findings)  # fmt: skip
+        inside = any(
+            f.field.startswith((f"{finding.field}[", f"{finding.field}.")) for f in findings
+        )
         if finding.code == "FT103" and inside:
             continue
         if finding.code == "FT104" and f"(did you mean {finding.field.split('.')[-1]!r}?)" in (
@@ -122,9 +129,14 @@ def _finding(problem: dict[str, Any], document: Document) -> Finding:
     if kind == "missing":
         parent = dotted(path[:-1])
         where = f" in {parent}" if parent else ""
-        return Finding("FT104", "error", f"{path[-1]!r} is missing{where}",
-                       document.place(path[:-1], key=bool(parent)), field=field,
-                       fix=_describe(path))  # fmt: skip
+        return Finding(
+            "FT104",
+            "error",
+            f"{path[-1]!r} is missing{where}",
+            document.place(path[:-1], key=bool(parent)),
+            field=field,
+            fix=_describe(path),
+        )
     code, message, fix = _explain(kind, value, context, problem["msg"])
     return Finding(code, "error", f"{field}: {message}", document.place(path), field=field, fix=fix)
 
@@ -188,8 +200,12 @@ def _explain(kind: str, value: Any, context: dict[str, Any], text: str) -> tuple
         close = difflib.get_close_matches(str(value).lower(), choices, n=1, cutoff=0.5)
         guess = f" (did you mean {close[0]!r}?)" if close else ""
         return "FT103", f"{got} is not one of {', '.join(choices)}{guess}", ""
-    limits = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt",
-              "less_than_equal": "le"}  # fmt: skip
+    limits = {
+        "greater_than": "gt",
+        "greater_than_equal": "ge",
+        "less_than": "lt",
+        "less_than_equal": "le",
+    }
     if kind in limits:
         words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}[limits[kind]]
         return "FT103", f"must be {words} {context[limits[kind]]}, not {got}", ""
@@ -245,8 +261,9 @@ def apply_override(document: Document, override: str) -> list[Finding]:
     key, separator, text = override.partition("=")
     path = split_field(key.strip())
     if not separator or not path:
-        return [Finding("FT106", "error", "must be key=value", place,
-                        fix="--set training.epochs=3")]  # fmt: skip
+        return [
+            Finding("FT106", "error", "must be key=value", place, fix="--set training.epochs=3")
+        ]
     parsed, findings = parse(text, place.file)
     if findings:
         return [Finding("FT106", "error", findings[0].message, place)]
@@ -256,8 +273,14 @@ def apply_override(document: Document, override: str) -> list[Finding]:
         if child is None and isinstance(target, dict):
             child = target[str(part)] = {}
         if not isinstance(child, (dict, list)):
-            return [Finding("FT106", "error", f"{dotted(path[: index + 1])!r} is not a section "
-                            "of this recipe", place)]  # fmt: skip
+            return [
+                Finding(
+                    "FT106",
+                    "error",
+                    f"{dotted(path[: index + 1])!r} is not a section of this recipe",
+                    place,
+                )
+            ]
         target = child
     last = path[-1]
     if isinstance(target, dict):

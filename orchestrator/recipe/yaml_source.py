@@ -67,9 +67,13 @@ def read_text(path: Path) -> tuple[str, list[Finding]]:
             return "", [Finding("FT003", "error", "this is a folder, not a file", Place(shown))]
         if path.stat().st_size > MAX_BYTES:
             return "", [
-                Finding("FT003", "error", "the file is larger than 1 MB, this is no recipe",
-                        Place(shown))
-            ]  # fmt: skip
+                Finding(
+                    "FT003",
+                    "error",
+                    "the file is larger than 1 MB, this is no recipe",
+                    Place(shown),
+                )
+            ]
         raw = path.read_bytes()
     except FileNotFoundError:
         return "", [Finding("FT003", "error", "there is no such file", Place(shown))]
@@ -81,9 +85,14 @@ def read_text(path: Path) -> tuple[str, list[Finding]]:
         line = raw.count(b"\n", 0, error.start) + 1
         column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
         return "", [
-            Finding("FT002", "error", f"not UTF-8 text (byte 0x{raw[error.start]:02x})",
-                    Place(shown, line, column), fix="save the file as UTF-8")
-        ]  # fmt: skip
+            Finding(
+                "FT002",
+                "error",
+                f"not UTF-8 text (byte 0x{raw[error.start]:02x})",
+                Place(shown, line, column),
+                fix="save the file as UTF-8",
+            )
+        ]
 
 
 def parse(text: str, file: str) -> tuple[Document, list[Finding]]:
@@ -129,18 +138,27 @@ def _check_shape(text: str, file: str) -> None:
             depth += 1
             if depth > MAX_DEPTH:
                 raise _Refused(
-                    Finding("FT005", "error", f"nested more than {MAX_DEPTH} levels deep",
-                            _place(file, event.start_mark))
-                )  # fmt: skip
+                    Finding(
+                        "FT005",
+                        "error",
+                        f"nested more than {MAX_DEPTH} levels deep",
+                        _place(file, event.start_mark),
+                    )
+                )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
                 raise _Refused(
-                    Finding("FT001", "error", "a second YAML document starts here",
-                            _place(file, event.start_mark), fix="keep one recipe in a file")
-                )  # fmt: skip
+                    Finding(
+                        "FT001",
+                        "error",
+                        "a second YAML document starts here",
+                        _place(file, event.start_mark),
+                        fix="keep one recipe in a file",
+                    )
+                )
 
 
 def _place(file: str, mark: Any) -> Place:
@@ -185,9 +203,14 @@ class _Builder:
         self.count += 1
         if self.count > MAX_VALUES:
             raise _Refused(
-                Finding("FT005", "error", f"more than {MAX_VALUES} values once its aliases are "
-                        "expanded", place, fix="write the values out instead of using aliases")
-            )  # fmt: skip
+                Finding(
+                    "FT005",
+                    "error",
+                    f"more than {MAX_VALUES} values once its aliases are expanded",
+                    place,
+                    fix="write the values out instead of using aliases",
+                )
+            )
         if id(node) in self.open:
             raise _Refused(Finding("FT005", "error", "an alias contains itself", place))
         if isinstance(node, yaml.ScalarNode):
@@ -217,9 +240,15 @@ class _Builder:
             if key in result:
                 first = self.document.keys[(*path, key)]
                 self.findings.append(
-                    Finding("FT004", "error", f"duplicate key {key!r} (first on line {first.line})",
-                            place, field=dotted((*path, key)), fix="keep one of the two")
-                )  # fmt: skip
+                    Finding(
+                        "FT004",
+                        "error",
+                        f"duplicate key {key!r} (first on line {first.line})",
+                        place,
+                        field=dotted((*path, key)),
+                        fix="keep one of the two",
+                    )
+                )
                 continue
             self.document.keys[(*path, key)] = place
             result[key] = self.build(value_node, (*path, key))
@@ -237,9 +266,14 @@ class _Builder:
         tag = node.tag or ""
         if not tag.startswith("tag:yaml.org,2002:"):
             raise _Refused(
-                Finding("FT006", "error", f"the tag {tag} is not understood", place,
-                        fix="text that starts with ! must be in quotes")
-            )  # fmt: skip
+                Finding(
+                    "FT006",
+                    "error",
+                    f"the tag {tag} is not understood",
+                    place,
+                    fix="text that starts with ! must be in quotes",
+                )
+            )
         if node.style in _QUOTED:
             return node.value
         return resolve(node.value)

@@ -1,0 +1,1 @@
+"""LLaMA-Factory 0.9.5: how a recipe is written for it."""

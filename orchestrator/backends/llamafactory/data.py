@@ -1,0 +1,93 @@
+"""Data sources as entries of LLaMA-Factory's `dataset_info.json`.
+
+An entry lists every column and tag: what a block leaves out becomes None there instead of its
+default, and a missing `query` drops the input column silently (llamafactory 0.9.5).
+"""
+
+from pathlib import PurePath
+from typing import Any
+
+from orchestrator.recipe.models import Recipe, Source, column
+
+FILE_SUFFIXES = {".jsonl", ".json", ".parquet", ".csv", ".arrow", ".txt"}
+
+
+def entry(recipe: Recipe, source: Source, path: str, *, local: bool) -> dict[str, Any]:
+    """One entry; `path` is where the data is on the target."""
+    is_file = local or PurePath(path).suffix in FILE_SUFFIXES
+    info: dict[str, Any] = {"file_name": path} if is_file else {"hf_hub_url": path}
+    if source.subset:
+        info["subset"] = source.subset
+    if not is_file:
+        info["split"] = source.split
+    if source.samples:
+        info["num_samples"] = source.samples
+    if source.format in ("messages", "sharegpt", "preference"):
+        info["formatting"] = "sharegpt"
+        info["tags"] = _tags(source)
+    if source.format == "preference":
+        info["ranking"] = True
+    info["columns"] = {key: value for key, value in _columns(source).items() if value}
+    return info
+
+
+def _columns(source: Source) -> dict[str, str | None]:
+    match source.format:
+        case "alpaca":
+            return {
+                "prompt": column(source, "instruction"),
+                "query": column(source, "input"),
+                "response": column(source, "output"),
+                "system": column(source, "system"),
+                "history": column(source, "history"),
+            }
+        case "text":
+            return {"prompt": column(source, "text")}
+        case "messages" | "sharegpt":
+            return {"messages": column(source, "messages"), "system": column(source, "system")}
+        case "preference":
+            return {
+                "messages": column(source, "messages"),
+                "chosen": column(source, "chosen"),
+                "rejected": column(source, "rejected"),
+            }
+        case "kto":
+            return {
+                "prompt": column(source, "prompt"),
+                "response": column(source, "completion"),
+                "kto_tag": column(source, "label"),
+            }
+
+
+def _tags(source: Source) -> dict[str, str]:
+    sharegpt = source.format == "sharegpt"
+    names = {
+        "user": "human" if sharegpt else "user",
+        "assistant": "gpt" if sharegpt else "assistant",
+        "system": "system",
+        "tool": "observation" if sharegpt else "tool",
+        **source.roles,
+    }
+    return {
+        "role_tag": column(source, "role") or "role",
+        "content_tag": column(source, "content") or "content",
+        "user_tag": names["user"],
+        "assistant_tag": names["assistant"],
+        "system_tag": names["system"],
+        "observation_tag": names["tool"],
+        "function_tag": "function_call",
+    }
+
+
+def dataset_info(recipe: Recipe, train: list[str], validation: list[str]) -> dict[str, Any]:
+    """The whole file. Sources are named `train_0`, `train_1`, ... and `validation_0`, ..."""
+    data = recipe.data
+    info = {
+        f"train_{i}": entry(recipe, source, path, local=path != source.path)
+        for i, (source, path) in enumerate(zip(data.sources, train, strict=True))
+    }
+    info |= {
+        f"validation_{i}": entry(recipe, source, path, local=path != source.path)
+        for i, (source, path) in enumerate(zip(data.validation_sources, validation, strict=True))
+    }
+    return info

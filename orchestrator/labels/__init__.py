@@ -1,0 +1,1 @@
+"""The label report: which tokens are trained, read from the backend's own prepared data."""

@@ -1,0 +1,1 @@
+"""Launchers: the only part that knows nodes, ranks and ports."""

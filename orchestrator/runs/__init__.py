@@ -1,0 +1,1 @@
+"""Runs: their folders, records, and how they go on after an interruption."""
