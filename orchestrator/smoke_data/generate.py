@@ -89,8 +89,8 @@ def story(rng: random.Random) -> tuple[str, str, str]:
     )
     answer = (
         f"{person} starts with {start} {goods}. After {friend} brings {more} more there are "
-        f"{start + more} {goods}. When {gone} are given away, {start + more - gone} {goods} remain. "
-        f"So the answer is {start + more - gone}."
+        f"{start + more} {goods}. When {gone} are given away, {start + more - gone} {goods} "
+        f"remain. So the answer is {start + more - gone}."
     )
     return question, "", answer
 

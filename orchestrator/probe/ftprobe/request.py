@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ftprobe.errors import ProbeError
+from .errors import ProbeError
 
 Request = Mapping[str, Any]
 Result = dict[str, Any]
@@ -50,9 +50,9 @@ def write_json(path: Path, value: object) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump(value, stream, ensure_ascii=False, indent=1, allow_nan=True)
             stream.write("\n")
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink()
         raise
 
 

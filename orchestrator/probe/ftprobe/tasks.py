@@ -9,30 +9,30 @@ import importlib
 from collections.abc import Callable
 from typing import cast
 
-from ftprobe.errors import ProbeError
-from ftprobe.request import Request, Result, text
+from .errors import ProbeError
+from .request import Request, Result, text
 
 Task = Callable[[Request], Result]
 
 COMMON = {
-    "twin": "ftprobe.twin:twin",
-    "describe_model": "ftprobe.describe:describe_model",
-    "doctor": "ftprobe.doctor:doctor",
+    "twin": "twin:twin",
+    "describe_model": "describe:describe_model",
+    "doctor": "doctor:doctor",
 }
 BY_BACKEND = {
     "axolotl": {
-        "preprocess": "ftprobe.axolotl_tasks:preprocess",
-        "train": "ftprobe.axolotl_tasks:train",
-        "merge": "ftprobe.axolotl_tasks:merge",
-        "keys": "ftprobe.axolotl_keys:keys",
-        "validate": "ftprobe.axolotl_keys:validate",
+        "preprocess": "axolotl_tasks:preprocess",
+        "train": "axolotl_tasks:train",
+        "merge": "axolotl_tasks:merge",
+        "keys": "axolotl_keys:keys",
+        "validate": "axolotl_keys:validate",
     },
     "llamafactory": {
-        "preprocess": "ftprobe.llamafactory_tasks:preprocess",
-        "train": "ftprobe.llamafactory_tasks:train",
-        "merge": "ftprobe.llamafactory_tasks:merge",
-        "keys": "ftprobe.llamafactory_keys:keys",
-        "validate": "ftprobe.llamafactory_keys:validate",
+        "preprocess": "llamafactory_tasks:preprocess",
+        "train": "llamafactory_tasks:train",
+        "merge": "llamafactory_tasks:merge",
+        "keys": "llamafactory_keys:keys",
+        "validate": "llamafactory_keys:validate",
     },
 }
 
@@ -46,9 +46,9 @@ def find(backend: str, name: str) -> Task:
             hint=f"Backends: {', '.join(BY_BACKEND)}. Tasks: {', '.join(sorted(targets))}.",
         )
     module, function = targets[name].split(":")
-    return cast(Task, getattr(importlib.import_module(module), function))
+    return cast(Task, getattr(importlib.import_module(f".{module}", __package__), function))
 
 
-def run(request: Request) -> Result:
+def perform(request: Request) -> Result:
     """Do what the request asks and return its result."""
     return find(text(request, "backend"), text(request, "task"))(request)

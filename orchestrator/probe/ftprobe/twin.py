@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from ftprobe.errors import ProbeError
-from ftprobe.families import FAMILIES, Family
-from ftprobe.request import Request, Result, existing_path, optional_text, text
-from ftprobe.twin_tokenizer import MAX_LENGTH, write_tokenizer
+from .errors import ProbeError
+from .families import FAMILIES, Family
+from .request import Request, Result, existing_path, optional_text, text
+from .twin_tokenizer import MAX_LENGTH, write_tokenizer
 
 # Every linear layer's sides are multiples of 64, the block size of bitsandbytes' nf4.
 SHAPE: dict[str, int] = {

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ftprobe.errors import ProbeError
-from ftprobe.families import Family
+from .errors import ProbeError
+from .families import Family
 
 VOCABULARY = 1536
 MAX_LENGTH = 2048

@@ -1,0 +1,238 @@
+"""What a training run reports while it runs, the same for both backends.
+
+Both backends drive a ``transformers.Trainer``, so one callback serves both. It appends one JSON
+line per trainer event and keeps the few numbers the result needs. The backends' own logs are no
+substitute: axolotl 0.19.0 prints losses as four-digit strings and leaves no trainer_state.json
+behind, llamafactory 0.9.5 writes other names.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from .request import Result, rank
+
+NUMBERS = ("loss", "learning_rate", "grad_norm")
+
+
+def number(value: object) -> float | int | None:
+    """A metric as a plain number: trainers hand out tensors, NumPy scalars and numeric strings."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "size", 1) is not None:
+        try:
+            return number(item())
+        except (RuntimeError, ValueError):  # a tensor of several elements
+            return None
+    return None
+
+
+class Recorder:
+    """Writes events and remembers what the result needs."""
+
+    def __init__(self, events: Path | None) -> None:
+        self.path = events if rank() == 0 else None
+        self.started: float | None = None
+        self.ended = 0.0
+        self.seen: Result = {
+            "global_step": 0,
+            "max_steps": 0,
+            "train_loss": None,
+            "first_loss": None,
+            "last_loss": None,
+            "output_dir": None,
+            "world_size": 1,
+        }
+
+    def write(self, event: dict[str, Any]) -> None:
+        """Append one line and let it reach the file at once: a reader follows it live.
+
+        The file is opened for each line, so a line is either there or not when the process is
+        killed, and nothing is held open across a fork.
+        """
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(event) + "\n")
+
+    def record(self, event: str, args: Any, state: Any, logs: dict[str, Any], speed: Any) -> None:
+        """Note one trainer event."""
+        self.ended = time.time()
+        if self.started is None:
+            self.started = self.ended
+        values = {key: number(value) for key, value in logs.items()}
+        metrics = {key: value for key, value in values.items() if value is not None}
+        line: dict[str, Any] = {
+            "t": time.time(),
+            "event": event,
+            "step": state.global_step,
+            "max_steps": state.max_steps,
+            "epoch": number(state.epoch),
+            "world_size": args.world_size,
+        }
+        line.update({key: metrics.pop(key, None) for key in NUMBERS})
+        line["tokens_per_second"] = speed
+        metrics.pop("epoch", None)
+        line["metrics"] = metrics
+        self.write(line)
+        self.seen.update(
+            global_step=state.global_step,
+            max_steps=state.max_steps,
+            world_size=args.world_size,
+            output_dir=str(args.output_dir),
+        )
+        if line["loss"] is not None:
+            if self.seen["first_loss"] is None:
+                self.seen["first_loss"] = line["loss"]
+            self.seen["last_loss"] = line["loss"]
+        if "train_loss" in metrics:
+            self.seen["train_loss"] = metrics["train_loss"]
+
+    def result(self) -> Result:
+        """The numbers of the finished training; the time runs from its begin to its end."""
+        return {
+            **self.seen,
+            "peak_memory": peak_memory(),
+            "runtime_seconds": self.ended - (self.started or self.ended),
+        }
+
+
+def peak_memory() -> dict[str, int | None]:
+    """The most memory this process held, in bytes: host always, CUDA where there is a device.
+
+    Each rank has its own peak; the result carries rank 0's.
+    """
+    import resource
+
+    import torch
+
+    peak: dict[str, int | None] = {
+        "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "cuda_allocated": None,
+        "cuda_reserved": None,
+    }
+    if torch.cuda.is_available():
+        peak["cuda_allocated"] = int(torch.cuda.max_memory_allocated())
+        peak["cuda_reserved"] = int(torch.cuda.max_memory_reserved())
+    return peak
+
+
+class TokenMeter:
+    """Tokens per second of training, over all ranks, counted where the model sees them.
+
+    A forward pre-hook on the model counts the positions of each training batch that are not
+    padding: those whose two-dimensional attention mask is not zero, which also holds for masks that
+    number packed samples 1, 2, 3. Without such a mask (packed batches, block-diagonal
+    four-dimensional masks) every position counts. Preference training counts the chosen and the
+    rejected sequence, since both are computed; passes without gradients (reference model,
+    evaluation) do not count. Time is from step to step and leaves out evaluation and saving.
+
+    The trainer's own ``num_input_tokens_seen`` is not used: "non_padding" sums the attention mask,
+    which is wrong for the packing masks of both backends (transformers 5.6.0 and 5.16.1,
+    ``Trainer._track_num_input_tokens``), and "all" counts padding as work done. axolotl 0.19.0's
+    ``tokens/*`` count is not used either, because llamafactory has none to compare it with.
+    """
+
+    def __init__(self) -> None:
+        self.tokens: Any = 0
+        self.busy = 0.0
+        self.mark = time.perf_counter()
+
+    def watch(self, model: Any) -> None:
+        """Start counting at this model."""
+        model.register_forward_pre_hook(self.count, with_kwargs=True)
+        self.pause()
+
+    def count(self, module: Any, positional: Any, named: dict[str, Any]) -> None:
+        """Add one batch. The count stays on the device: reading it would wait for the GPU."""
+        import torch
+
+        if not (module.training and torch.is_grad_enabled()):
+            return
+        tokens = named.get("input_ids")
+        if tokens is None:
+            tokens = positional[0] if positional else named.get("inputs_embeds")
+        mask: Any = named.get("attention_mask")
+        if isinstance(mask, torch.Tensor) and mask.dim() == 2:
+            self.tokens = self.tokens + (mask != 0).sum()
+        elif tokens is not None:
+            self.tokens = self.tokens + tokens.shape[0] * tokens.shape[1]
+
+    def pause(self) -> None:
+        """Start the next interval now: what happened since the last step was not training."""
+        self.mark = time.perf_counter()
+
+    def step(self) -> None:
+        """Close the interval of one optimizer step."""
+        now = time.perf_counter()
+        self.busy += now - self.mark
+        self.mark = now
+
+    def read(self, device: Any) -> float | None:
+        """Tokens per second since the last reading, summed over the ranks.
+
+        Every rank must call this at the same place. It is called from ``on_log``, where the trainer
+        itself has just gathered the loss from all ranks.
+        """
+        import torch
+        from torch import distributed
+
+        total = torch.as_tensor(self.tokens, dtype=torch.int64, device=device).clone()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(total)
+        busy, self.busy, self.tokens = self.busy, 0.0, 0
+        count = int(total.item())
+        return count / busy if busy > 0 and count else None
+
+
+def callback(recorder: Recorder) -> Any:
+    """A Trainer callback that feeds the recorder."""
+    from transformers import TrainerCallback
+
+    class Record(TrainerCallback):  # type: ignore[misc]
+        """One method per trainer event."""
+
+        def __init__(self) -> None:
+            self.meter = TokenMeter()
+
+        def on_train_begin(
+            self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
+        ) -> None:
+            recorder.record("train_begin", args, state, {}, None)
+            if model is not None:
+                self.meter.watch(model)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.meter.step()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            values = dict(logs or {})
+            if any(key.startswith("eval_") for key in values):
+                return  # the trainer logs an evaluation, too; on_evaluate records it
+            speed = self.meter.read(args.device) if "loss" in values else None
+            recorder.record("log", args, state, values, speed)
+
+        def on_evaluate(
+            self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any
+        ) -> None:
+            self.meter.pause()
+            recorder.record("evaluate", args, state, dict(metrics or {}), None)
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.meter.pause()
+            recorder.record("save", args, state, {}, None)
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            recorder.record("train_end", args, state, {}, None)
+
+    return Record()
