@@ -1,0 +1,261 @@
+"""Making a backend's environment with uv, so that nothing unfinished ever looks finished.
+
+A virtual environment cannot be moved: the programs in it name its Python by an absolute path, and
+`uv venv --relocatable` only promises to mend console scripts, which deepspeed's programs are not.
+So it is made where it stays, and what makes it an environment of ours is its stamp, which is
+written last. A folder without a stamp is a leftover; the next install clears it away.
+"""
+
+import datetime
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orchestrator
+from orchestrator import shell, ui
+from orchestrator.environments import home, indexes, interpreters, locks, registry, torch_build, uv
+from orchestrator.environments.environment import STAMP, Environment
+from orchestrator.environments.locks import Lock
+from orchestrator.environments.torch_build import TorchBuild
+from orchestrator.errors import BackendEnvironmentError
+from orchestrator.files import write_json
+
+STAMP_VERSION = 1
+GIGABYTE = 10**9
+# Measured for CPU (axolotl takes 3.5 GB), the sum of the wheels for CUDA.
+SPACE: dict[locks.Build, int] = {"cpu": 4 * GIGABYTE, "cuda": 12 * GIGABYTE}
+
+
+def install(name: str, *, torch: str = "auto", reinstall: bool = False) -> Environment:
+    """The environment of a backend, made now unless it is there already, and from now on in use.
+
+    Raises:
+        BackendEnvironmentError: it cannot be made.
+        UsageError: there is no such backend, or no such build of torch.
+    """
+    locks.known(name)
+    if torch == "auto" and not reinstall and (kept := _kept(name)):
+        return kept
+    build = torch_build.choose(torch, name)
+    environment = make(locks.load(name, build.lock), build, reinstall=reinstall)
+    home.choose(name, installed=environment.prefix.name)
+    return environment
+
+
+def _kept(name: str) -> Environment | None:
+    """What is installed, if `auto` leaves it: up to date, and for a GPU only if there is one."""
+    folder = home.choices(name).get("installed")
+    found = registry.installed(home.environments_folder() / folder) if folder else None
+    if not found or not registry.up_to_date(found):
+        return None
+    wrong_for_gpu = found.stamp["build"] == "cpu" and torch_build.nvidia_driver() is not None
+    return None if wrong_for_gpu else found
+
+
+def make(lock: Lock, build: TorchBuild, *, reinstall: bool = False) -> Environment:
+    """The environment for a lock and a build of torch; one at a time per folder.
+
+    Raises:
+        BackendEnvironmentError: it cannot be made.
+    """
+    parent = home.environments_folder()
+    folder = parent / f"{lock.backend}-{lock.release}-{build.name}-{lock.digest}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendEnvironmentError(
+            f"cannot make {parent}: {error.strerror or error}",
+            hint="set FT_HOME to a folder that you may write to",
+        ) from error
+    with held(folder):
+        if not reinstall and (found := registry.installed(folder)):
+            return found
+        _clear_leftovers(parent)
+        delete(folder)
+        _check_space(lock, parent)
+        python = interpreters.find(lock.pythons)
+        try:
+            _fill(folder, lock, build, python)
+        except BaseException:
+            delete(folder)
+            raise
+        found = registry.installed(folder)
+    if found is None:
+        raise BackendEnvironmentError(f"{folder} was changed while it was made", hint="try again")
+    return found
+
+
+@contextmanager
+def held(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the only right to make or remove `folder`; the kernel gives it back when we are killed.
+
+    Without `wait` it yields False when another process holds it. The lock's file stays: deleting it
+    would give the right to two.
+    """
+    with Path(f"{folder}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                yield False
+                return
+            ui.note(f"another ft is at work on {folder.name}, waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield True
+
+
+def delete(folder: Path) -> None:
+    """Delete an environment, the stamp first: what is left if we are stopped is a leftover.
+
+    Raises:
+        BackendEnvironmentError: it cannot be deleted.
+    """
+    try:
+        (folder / STAMP).unlink(missing_ok=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise BackendEnvironmentError(
+            f"cannot delete {folder}: {error.strerror or error}",
+            hint="is a process still running in it?",
+        ) from error
+
+
+def _clear_leftovers(parent: Path) -> None:
+    """Delete the folders of installs that were killed, unless somebody is at work on them."""
+    for folder in parent.iterdir():
+        if folder.is_dir() and not (folder / STAMP).exists():
+            with held(folder, wait=False) as ours:
+                if ours:
+                    delete(folder)
+
+
+def _check_space(lock: Lock, parent: Path) -> None:
+    """Refuse at once what would end in a full disk after minutes.
+
+    Where uv's cache is on another disk than the environment, both need the room: the cache holds
+    what is unpacked, and uv can only link within one disk.
+    """
+    cache = Path(os.environ.get("UV_CACHE_DIR") or "")
+    if not os.environ.get("UV_CACHE_DIR"):
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"
+    while not cache.exists():
+        cache = cache.parent
+    for place, setting in ((parent, "FT_HOME"), (cache, "UV_CACHE_DIR")):
+        free = shutil.disk_usage(place).free
+        if free < SPACE[lock.build]:
+            raise BackendEnvironmentError(
+                f"{place} has {free / GIGABYTE:.1f} GB left, the environment of {lock.backend}"
+                f" ({lock.build}) needs {SPACE[lock.build] / GIGABYTE:.0f} GB",
+                hint=f"make room, or set {setting} to a folder on a larger disk",
+            )
+
+
+def _fill(folder: Path, lock: Lock, build: TorchBuild, python: str) -> None:
+    """Make the environment, check it and stamp it."""
+    sources = indexes.sources()
+    for line in sources.ignored:
+        ui.note(f"note: pip's {line}")
+    log = Path(f"{folder}.log")
+    log.unlink(missing_ok=True)
+    title = f"{lock.backend} {lock.release} ({build.name})"
+    ui.note(f"installing {title}: torch {build.name}, {build.reason}")
+
+    def uv_runs(*arguments: str) -> None:
+        _run_uv(arguments, sources=sources, log=log, folder=folder, title=title)
+
+    uv_runs("venv", "--no-project", "--python", python, "--prompt", lock.backend, str(folder))
+    target = ("pip", "install", "--python", str(folder / "bin" / "python"), *sources.flags)
+    backend = ("--torch-backend", build.backend) if build.backend else ()
+    # The lock is complete, so nothing needs resolving. For llamafactory nothing may be: the lock
+    # leaves torchvision and torchaudio out, which a resolver would bring back.
+    hashed = (*target, "--no-deps", "--require-hashes")
+    if build.replaced:
+        rest = folder / "requirements.txt"
+        rest.write_text(lock.without_torch(), encoding="utf-8")
+        uv_runs(*hashed, "--requirement", str(rest))
+        uv_runs(*target, *backend, "--constraint", str(rest), *lock.torch_requirements())
+    else:
+        uv_runs(*hashed, *backend, "--requirement", str(lock.path))
+
+    facts = registry.ask(folder / "bin" / "python", lock.backend)
+    if facts[lock.backend] != lock.release:
+        raise BackendEnvironmentError(
+            f"{lock.backend} {facts[lock.backend] or 'is not'} in the environment made for"
+            f" {lock.release}",
+            hint=f"see {log}",
+        )
+    write_json(
+        folder / STAMP,
+        {
+            "version": STAMP_VERSION,
+            "backend": lock.backend,
+            "release": lock.release,
+            "build": build.name,
+            "locked_build": lock.build,
+            "lock": lock.digest,
+            "prefix": str(folder),
+            "python": facts["python"],
+            "torch": facts["torch"],
+            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "ft": orchestrator.__version__,
+        },
+    )
+
+
+def _run_uv(
+    arguments: tuple[str, ...], *, sources: indexes.Sources, log: Path, folder: Path, title: str
+) -> None:
+    """Run uv to its end, showing what it does.
+
+    It works in `/`, where no project's `pyproject.toml` can change what it does.
+
+    Raises:
+        BackendEnvironmentError: uv failed; says the likely cause and the last lines.
+    """
+    argv = uv.command(*arguments, leashed=True)
+    start = log.stat().st_size if log.exists() else 0
+    process = shell.start(argv, env=uv.environment(sources), cwd=Path("/"), log=log)
+    with ui.progress(transient=True) as bar:
+        task = bar.add_task(title, total=None, detail="")
+        watch = _watcher(log, start, folder)
+
+        def on_poll() -> None:
+            done, total, detail = watch()
+            bar.update(task, completed=done, total=total, detail=detail)
+
+        ended = shell.follow(process, log=log, on_poll=on_poll)
+    if ended.exit_code != 0:
+        output = indexes.redacted(ended.tail)
+        meaning, remedy = uv.cause(output)
+        raise BackendEnvironmentError(
+            f"cannot install {title}: {meaning}",
+            detail="\n".join(output.splitlines()[-15:]),
+            hint=f"{remedy}; everything uv said is in {log}",
+        )
+
+
+def _watcher(log: Path, start: int, folder: Path) -> Callable[[], tuple[int, int | None, str]]:
+    """A function that reads what is new in the log and says how far uv is.
+
+    Until all packages are there, the larger ones count, since uv names no others; then those that
+    are in the environment.
+    """
+    seen = uv.Progress()
+    position = start
+
+    def watch() -> tuple[int, int | None, str]:
+        nonlocal position
+        with log.open("rb") as handle:
+            handle.seek(position)
+            new = handle.read()
+        position += len(new)
+        seen.feed(new.decode("utf-8", "replace"))
+        if there := uv.installed_packages(folder.glob("lib/python*/site-packages")):
+            return there, seen.packages or None, "installing"
+        return len(seen.done), len(seen.announced) or None, seen.line()
+
+    return watch
