@@ -30,6 +30,11 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def text_digest(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def tokenizer_digest(base: Path) -> str:
     """SHA-256 of the tokenizer files of a local model."""
     digest = hashlib.sha256()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from orchestrator import smoke
 from orchestrator.backends.base import Paths, Rendered, RenderedFile, Target
 from orchestrator.backends.registry import BACKENDS
 from orchestrator.launchers import local
@@ -20,6 +21,9 @@ from orchestrator.runs.layout import RunLayout
 
 StageName = Literal["fetch", "preprocess", "inspect", "train", "merge", "export"]
 STAGES: tuple[StageName, ...] = ("fetch", "preprocess", "inspect", "train", "merge", "export")
+
+SMOKE_DATA = "smoke-data.jsonl"
+"""Name of the small data set inside `rendered/`."""
 
 VERIFY_PROMPT = "Below is an instruction that describes a task. What is two plus three?"
 
@@ -98,6 +102,13 @@ class Plan:
         return next((stage for stage in self.stages if stage.name == name), None)
 
 
+def with_sources(
+    context: Context, sources: tuple[str, ...], validation: tuple[str, ...]
+) -> Context:
+    """The context with other data paths."""
+    return dataclasses.replace(context, sources=sources, validation_sources=validation)
+
+
 def build(recipe: Recipe, context: Context) -> Plan:
     """The plan of a recipe in a context."""
     layout = RunLayout(Path(context.root))
@@ -152,7 +163,10 @@ def build(recipe: Recipe, context: Context) -> Plan:
         for s in stages
         if s.request is not None
     )
-    return Plan(recipe, context, rendered, (*rendered.files, *requests), tuple(stages))
+    data = (
+        (RenderedFile(SMOKE_DATA, smoke.data_for(recipe.data.sources[0])),) if context.smoke else ()
+    )
+    return Plan(recipe, context, rendered, (*rendered.files, *data, *requests), tuple(stages))
 
 
 def _fetch(recipe: Recipe, context: Context, layout: RunLayout) -> Stage:

@@ -32,7 +32,7 @@ MODEL_TYPES: dict[str, Family] = {
     "gemma": "gemma", "gemma2": "gemma", "gemma3_text": "gemma", "phi3": "phi3", "llama": "llama3",
 }  # fmt: skip
 
-STEPS = 40
+STEPS = 30
 SEQUENCE_LENGTH = 512
 FILES: dict[DataFormat, str] = {
     "alpaca": "alpaca", "messages": "messages", "sharegpt": "messages", "text": "text",
@@ -124,9 +124,9 @@ def _changes(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:
     yield "training.warmup_steps", min(training.warmup_steps, 4), "few steps"
     yield "training.log_every", 1, "to show the loss"
     if training.save != "never":
-        yield "training.save", 20, "few steps"
+        yield "training.save", STEPS // 2, "few steps"
     if training.evaluate != "never":
-        yield "training.evaluate", 20, "few steps"
+        yield "training.evaluate", STEPS // 2, "few steps"
     yield "distributed", {"strategy": "none"}, "one CPU process"
     yield "tracking", {"type": "none"}, "no network"
     yield "output.push_to_hub", None, "no network"

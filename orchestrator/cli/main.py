@@ -1,0 +1,124 @@
+"""`ft`: the command tree, and the one place that catches errors."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from orchestrator import __version__
+from orchestrator.cli import backend, recipe, runs, stages
+from orchestrator.errors import Exit, FtError
+
+app = typer.Typer(
+    name="ft",
+    help="Fine-tune language models: one strict recipe, two backends, every token accounted for.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(recipe.app, name="recipe")
+app.add_typer(backend.app, name="backend")
+app.add_typer(runs.app, name="runs")
+stages.register(app)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"ft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option(help="Show tracebacks.", envvar="FT_DEBUG")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    if debug:
+        os.environ["FT_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Entry point of the `ft` script; ends the process with a documented exit code."""
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line and return its exit code."""
+    try:
+        outcome = app(args=arguments, prog_name="ft", standalone_mode=False)
+        return int(outcome) if isinstance(outcome, int) else int(Exit.OK)
+    except FtError as error:
+        if os.environ.get("FT_DEBUG") == "1":
+            import traceback
+
+            traceback.print_exc()
+        _report(error)
+        return int(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
+        return int(Exit.INTERRUPTED)
+    except typer.Exit as leaving:
+        return int(leaving.exit_code)
+    except BrokenPipeError:
+        return int(Exit.OK)
+    except Exception as error:
+        usage = getattr(error, "show", None)
+        if callable(usage) and hasattr(error, "exit_code"):  # click's own usage errors
+            usage()
+            return int(Exit.USAGE)
+        return _bug(error)
+
+
+def _report(error: FtError) -> None:
+    """An expected failure: for people on stderr, and as the JSON document if one was asked for."""
+    from orchestrator import ui
+    from orchestrator.findings import RecipeError
+
+    findings = error.findings if isinstance(error, RecipeError) else ()
+    if ui.screen.json_mode:
+        ui.emit(
+            {
+                "error": {
+                    "message": error.message,
+                    "where": error.where,
+                    "hint": error.hint,
+                    "detail": error.detail,
+                    "exit_code": int(error.exit_code),
+                },
+                "findings": [finding.as_dict() for finding in findings],
+            }
+        )
+    if findings:
+        ui.show_findings(findings)
+    else:
+        ui.show_error(error)
+
+
+def _bug(error: Exception) -> int:
+    import traceback
+
+    if os.environ.get("FT_DEBUG") == "1":
+        traceback.print_exc()
+    else:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119
+        typer.echo(
+            f"error: this is a bug in ft: {type(error).__name__}: {error} ({where})\n"
+            "how to fix: run it again with --debug before the command and report what it prints",
+            err=True,
+        )
+    return int(Exit.BUG)
+
+
+if __name__ == "__main__":
+    main()

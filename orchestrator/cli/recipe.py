@@ -1,0 +1,245 @@
+"""`ft recipe`: list, show, write, check, render, plan and run recipes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.common import (
+    AsJson,
+    BackendName,
+    NoInstall,
+    OfflineFlag,
+    Overrides,
+    RecipeName,
+    SmokeFlag,
+    complete_recipe,
+    json_mode,
+    load,
+    outcome,
+    reopen,
+    resolve,
+    run_named,
+    start,
+)
+
+app = typer.Typer(help="List, check, render and run recipes.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_recipes(as_json: AsJson = False) -> None:
+    """Recipes that can be named: your ./recipes and the shipped ones."""
+    from orchestrator import ui
+    from orchestrator.findings import RecipeError
+    from orchestrator.recipe.load import load as load_file
+    from orchestrator.recipe.sources import recipe_names
+
+    json_mode(as_json)
+    entries = []
+    for name, file in recipe_names().items():
+        try:
+            recipe = load_file(file).recipe
+            about = {"backend": recipe.backend, "description": recipe.description}
+        except RecipeError as error:
+            about = {"backend": "", "description": f"broken: {error.message}"}
+        entries.append({"name": name, **about, "file": str(file)})
+    if as_json:
+        ui.emit(entries)
+        return
+    ui.table(
+        ("recipe", "backend", "description"),
+        [(e["name"], e["backend"], e["description"]) for e in entries],
+    )
+
+
+@app.command()
+def show(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    backend: BackendName = None,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="With overrides applied and defaults written out.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print a recipe."""
+    from orchestrator import ui
+    from orchestrator.recipe.sources import find_recipe
+    from orchestrator.yaml_out import dump
+
+    json_mode(as_json)
+    if not (resolved or as_json or overrides or backend):
+        ui.raw(find_recipe(recipe).read_text("utf-8"))
+        return
+    document = load(recipe, overrides, backend).recipe.model_dump(mode="json")
+    if as_json:
+        ui.emit(document)
+    else:
+        ui.raw(dump(document))
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the new recipe.")],
+    template: Annotated[
+        str,
+        typer.Option("--from", help="Recipe to start from.", autocompletion=complete_recipe),
+    ] = "mistral-qlora",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; default recipes/NAME.yaml.")
+    ] = None,
+    overrides: Overrides = None,
+    backend: BackendName = None,
+) -> None:
+    """Write a new recipe, from a shipped one with its comments."""
+    from orchestrator import ui
+    from orchestrator.recipe.writing import new_recipe
+
+    target = out or Path("recipes") / f"{name}.yaml"
+    new_recipe(name, template, target, overrides or [], backend)
+    ui.say(f"wrote {target}; check it with: ft recipe validate {target}")
+
+
+@app.command()
+def validate(
+    recipes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RECIPE...", autocompletion=complete_recipe, help="Recipes."),
+    ] = None,
+    overrides: Overrides = None,
+    backend: BackendName = None,
+    every: Annotated[bool, typer.Option("--all", help="Every recipe that can be named.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check recipes and their local data; all findings at once, in under a second."""
+    from orchestrator import ui
+    from orchestrator.errors import Exit, UsageError
+    from orchestrator.findings import RecipeError, errors_of
+    from orchestrator.recipe.sources import recipe_names
+    from orchestrator.setup_run import find_problems
+
+    json_mode(as_json)
+    names = [*(recipes or []), *(recipe_names() if every else [])]
+    if not names:
+        raise UsageError("name a recipe", hint="ft recipe validate RECIPE, or --all")
+    found = []
+    reports = []
+    for name in names:
+        try:
+            findings = find_problems(load(name, overrides, backend))
+        except RecipeError as error:
+            findings = list(error.findings)
+        found += findings
+        bad = len(errors_of(findings))
+        reports.append(
+            {
+                "recipe": name,
+                "ok": not bad,
+                "findings": [finding.as_dict() for finding in findings],
+            }
+        )
+        ui.show_findings(findings)
+        ui.say(f"{name}: {'ok' if not bad else f'{bad} error' + 's' * (bad > 1)}")
+    if as_json:
+        ui.emit({"ok": not errors_of(found), "recipes": reports})
+    if errors_of(found):
+        raise typer.Exit(int(Exit.USAGE))
+
+
+@app.command()
+def render(
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the backend's files.")],
+    overrides: Overrides = None,
+    backend: BackendName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the backend's own files only, for use with the backend's own commands."""
+    from orchestrator import ui
+    from orchestrator.files import write_atomic
+    from orchestrator.setup_run import standalone
+
+    json_mode(as_json)
+    rendered, findings = standalone(load(recipe, overrides, backend))
+    ui.show_findings(findings)
+    for file in rendered.files:
+        write_atomic(out / file.name, file.text)
+    if as_json:
+        ui.emit({"files": [str(out / file.name) for file in rendered.files]})
+    else:
+        for file in rendered.files:
+            ui.say(str(out / file.name))
+
+
+@app.command()
+def plan(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    backend: BackendName = None,
+    smoke: SmokeFlag = False,
+    offline: OfflineFlag = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print every file and every command of a run, and touch nothing."""
+    from orchestrator import ui
+    from orchestrator.planning_view import plan_document, show_plan
+    from orchestrator.setup_run import planned_only
+
+    json_mode(as_json)
+    planned = planned_only(resolve(load(recipe, overrides, backend), smoke=smoke, offline=offline))
+    if as_json:
+        ui.emit(plan_document(planned))
+    else:
+        show_plan(planned)
+
+
+@app.command()
+def run(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE]", help="A recipe's name or file.", autocompletion=complete_recipe
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    backend: BackendName = None,
+    smoke: SmokeFlag = False,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="RUN", help="Go on from a run's first unfinished stage."),
+    ] = None,
+    no_install: NoInstall = False,
+    offline: OfflineFlag = False,
+    as_json: AsJson = False,
+) -> None:
+    """Walk all stages: fetch, preprocess, inspect, train, merge, export."""
+    from orchestrator.errors import UsageError
+
+    json_mode(as_json)
+    if resume:
+        if recipe or overrides or backend or smoke:
+            raise UsageError(
+                "--resume goes on with the run's own recipe",
+                hint="leave the recipe and its overrides out, or start a new run",
+            )
+        folder = run_named(resume)
+        if folder is None:
+            raise UsageError(f"there is no run {resume}", hint="`ft runs list` shows runs")
+        pipeline = reopen(folder)
+    elif recipe is None:
+        raise UsageError("name a recipe", hint="ft recipe run RECIPE, or --resume RUN")
+    else:
+        resolved = resolve(load(recipe, overrides, backend), smoke=smoke, offline=offline)
+        pipeline = start(resolved, install=not no_install)
+    pipeline.run()
+    outcome(pipeline, as_json=as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print a JSON Schema of recipes, for editors."""
+    from orchestrator import ui
+    from orchestrator.recipe.models import Recipe
+
+    document = Recipe.model_json_schema()
+    ui.emit({"$schema": "https://json-schema.org/draft/2020-12/schema", **document})

@@ -1,0 +1,209 @@
+"""Walk the stages of a plan: start, follow, judge, record.
+
+A stage is done when its marker says so. Everything that can go wrong ends in the record: failed
+with a reason, or interrupted; a stage that was started again starts from clean folders.
+"""
+
+import contextlib
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from orchestrator import shell, stages
+from orchestrator.diagnosis import diagnose
+from orchestrator.environments.environment import Environment, process_environment
+from orchestrator.errors import BackendError, FtError, LaunchError, RunInterrupted
+from orchestrator.files import read_json, write_json
+from orchestrator.metrics import Tail, Training
+from orchestrator.plan import STAGES, Plan, Stage
+from orchestrator.progress import StageDisplay
+from orchestrator.runs.record import Record, locked, now
+
+
+@dataclass
+class Pipeline:
+    """The stages of one run, walked in this process."""
+
+    plan: Plan
+    record: Record
+    environment: Environment
+
+    def run(self, *, until: str = STAGES[-1], again: str = "") -> None:
+        """Walk to stage `until`; those with a marker are left alone, `again` is done anew.
+
+        Raises:
+            FtError: a stage failed; the record says which and why.
+            RunInterrupted: Ctrl-C or SIGTERM.
+        """
+        layout = self.record.layout
+        started = time.monotonic()
+        with locked(layout), _sigterm_as_interrupt():
+            self.record.update(status="running", error=None)
+            try:
+                for stage in self.plan.stages:
+                    if STAGES.index(stage.name) > STAGES.index(_name(until)):
+                        break
+                    if stage.name == again:
+                        layout.marker(stage.name).unlink(missing_ok=True)
+                    self._walk(stage)
+                self._finish(started)
+            except KeyboardInterrupt as error:
+                self._ended("interrupted", "interrupted by the user", started)
+                raise RunInterrupted(
+                    f"interrupted; the run is kept in {layout.root}",
+                    hint=f"go on with: ft recipe run --resume {layout.root}",
+                ) from error
+            except FtError as error:
+                self._ended("failed", error.message, started, error)
+                raise
+            except BaseException as error:
+                self._ended("failed", f"a bug in ft: {error!r}", started)
+                raise
+
+    def _walk(self, stage: Stage) -> None:
+        layout, name = self.record.layout, stage.name
+        done = read_json(layout.marker(name))
+        if isinstance(done, dict):
+            StageDisplay(stage).skipped("done before", done.get("facts", {}))
+            return
+        self.record.stage(name, status="running", started=now(), log=str(layout.log(name)))
+        self.record.event("stage_begin", stage=name)
+        begin = time.monotonic()
+        with StageDisplay(stage) as display:
+            facts = self._do(stage, display)
+            seconds = round(time.monotonic() - begin, 3)
+            write_json(layout.marker(name), {"stage": name, "seconds": seconds, "facts": facts})
+            self.record.stage(name, status="done", ended=now(), seconds=seconds, facts=facts)
+            self.record.event("stage_end", stage=name, seconds=seconds)
+            display.done(seconds, facts)
+
+    def _do(self, stage: Stage, display: StageDisplay) -> dict[str, Any]:
+        match stage.name:
+            case "fetch":
+                return stages.fetch(self.plan, display, self._process)
+            case "preprocess":
+                return stages.preprocess(self.plan, display, self._process)
+            case "inspect":
+                return stages.inspect(self.plan)
+            case "train":
+                return stages.train(self.plan, display, self._process)
+            case "merge":
+                return stages.merge(self.plan, display, self._process)
+            case "export":
+                return stages.export(self.plan, self.record, display)
+
+    def _process(
+        self, stage: Stage, display: StageDisplay, request: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Run the stage's process and return what it answered.
+
+        Raises:
+            BackendError: it failed; with the cause, and the last lines of its log.
+        """
+        layout, name = self.record.layout, stage.name
+        if request is not None:
+            write_json(layout.request(name), request)
+        layout.result(name).parent.mkdir(exist_ok=True)
+        layout.result(name).unlink(missing_ok=True)
+        env = process_environment(
+            self.environment, offline=self.plan.context.offline, extra=stage.variables
+        )
+        self.record.stage(
+            name, command=list(stage.argv), variables=shell.without_secrets(dict(stage.variables))
+        )
+        log = layout.log(name)
+        tail, training = Tail(layout.events, from_end=True), Training()
+
+        def look() -> None:
+            for event in tail.read():
+                if training.take(event):
+                    display.training(training)
+            if training.hopeless:
+                raise BackendError(
+                    f"training was stopped at step {training.step}: {training.hopeless}",
+                    hint="look at the labels (`ft inspect-tokens`), then at model.dtype (float16 "
+                    "overflows where bfloat16 does not), then at model.attention",
+                )
+
+        process = shell.start(stage.argv, env=env, cwd=layout.root, log=log)
+        self.record.stage(name, pid=process.pid)
+        done = shell.follow(process, log=log, on_poll=look)
+        self.record.stage(name, exit_code=done.exit_code)
+        answer = read_json(layout.result(name))
+        if done.exit_code == 0 and isinstance(answer, dict) and "error" not in answer:
+            return answer
+        raise _failure(stage, done, answer, log)
+
+    def _finish(self, started: float) -> None:
+        waiting = [
+            s.name for s in self.plan.stages if not self.record.layout.marker(s.name).is_file()
+        ]
+        self._ended("done" if not waiting else "waiting", "", started)
+
+    def _ended(
+        self, status: str, reason: str, started: float, error: FtError | None = None
+    ) -> None:
+        document = self.record.document
+        for name, stage in document.get("stages", {}).items():
+            if stage.get("status") == "running":
+                self.record.stage(name, status=status, ended=now(), error=reason)
+        seconds = round((document.get("seconds") or 0) + time.monotonic() - started, 3)
+        code = int(error.exit_code) if error else 130 if status == "interrupted" else 0
+        with contextlib.suppress(LaunchError, OSError):  # a full disk must not hide the cause
+            self.record.update(
+                status=status, ended=now(), seconds=seconds, exit_code=code, error=reason or None
+            )
+            self.record.event("run_end", status=status)
+
+
+def _name(until: str) -> Any:
+    return until
+
+
+def _failure(stage: Stage, done: shell.Completed, answer: Any, log: Path) -> BackendError:
+    said = answer.get("error", {}) if isinstance(answer, dict) else {}
+    known = diagnose(f"{said.get('message', '')}\n{done.tail}", done.exit_code)
+    message, hint = said.get("message", ""), said.get("hint", "")
+    if known:
+        text = f"{stage.name}: {known.cause}" + (f" ({message})" if message else "")
+        hint = known.hint if not hint else f"{hint}\n{known.hint}"
+    elif message:
+        kind = said.get("type", "")
+        prefix = f"{kind}: " if kind and kind != "ProbeError" else ""
+        text = f"{stage.name}: {prefix}{message}"
+    else:
+        text = f"{stage.name}: the backend {done.reason}"
+    expected = said.get("type") == "ProbeError"
+    return BackendError(
+        text,
+        hint=f"{hint or 'the last lines above say why'}\nwhole log: {log}",
+        detail="" if expected else done.tail,
+    )
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: children first, then the record."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def clean(folder: Path) -> None:
+    """Remove a folder that a stage left half-written."""
+    shutil.rmtree(folder, ignore_errors=True)

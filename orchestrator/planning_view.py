@@ -1,0 +1,56 @@
+"""A plan for people and programs: every file and every command."""
+
+from typing import Any
+
+from orchestrator import shell, ui
+from orchestrator.plan import Plan
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """The JSON document of `ft recipe plan`."""
+    return {
+        "recipe": plan.recipe.name,
+        "backend": plan.recipe.backend,
+        "run": plan.context.root,
+        "prepared": plan.context.prepared,
+        "target": {
+            "device": plan.context.target.device,
+            "processes": plan.context.target.processes,
+        },
+        "files": {file.name: file.text for file in plan.files},
+        "stages": [
+            {
+                "name": stage.name,
+                "summary": stage.summary,
+                "command": list(stage.argv) or None,
+                "variables": dict(stage.variables),
+            }
+            for stage in plan.stages
+        ],
+    }
+
+
+def show_plan(plan: Plan) -> None:
+    """Files first, then what is done with them."""
+    from rich.rule import Rule
+    from rich.syntax import Syntax
+
+    for file in plan.files:
+        if file.name.endswith(".jsonl"):
+            ui.say(Rule(f"rendered/{file.name}", align="left", style="cyan"))
+            ui.say(f"{len(file.text.splitlines())} rows")
+            continue
+        ui.say(Rule(f"rendered/{file.name}", align="left", style="cyan"))
+        language = "json" if file.name.endswith(".json") else "yaml"
+        if ui.screen.out.is_terminal:
+            ui.say(Syntax(file.text.rstrip(), language, background_color="default"))
+        else:
+            ui.raw(file.text)
+    ui.say(Rule("stages", align="left", style="cyan"))
+    for number, stage in enumerate(plan.stages, 1):
+        ui.say(f"{number}. {stage.name}: {stage.summary}")
+        if stage.argv:
+            variables = "".join(f"{name}={value} " for name, value in stage.variables.items())
+            ui.raw(f"   {variables}{shell.shown(stage.argv)}")
+    ui.say(f"run folder: {plan.context.root}")
+    ui.say(f"prepared data: {plan.context.prepared}")

@@ -1,0 +1,303 @@
+"""From a recipe to a plan: everything that has to be looked up, in one place.
+
+`resolve` looks (files, hardware, environment) and changes nothing; `create` makes the run's folder
+and writes its files.
+"""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator import __version__, fingerprint, hardware, plan, shell, smoke, yaml_out
+from orchestrator.backends.base import Paths, Rendered, Target
+from orchestrator.backends.registry import BACKENDS
+from orchestrator.checks import check, has_errors, placed, prequantized
+from orchestrator.data_check import check_data
+from orchestrator.environments.environment import Environment, find
+from orchestrator.environments.home import home
+from orchestrator.environments.locks import RELEASES
+from orchestrator.errors import BackendEnvironmentError, LaunchError
+from orchestrator.files import read_json, write_atomic
+from orchestrator.findings import Finding, RecipeError
+from orchestrator.recipe.load import Loaded
+from orchestrator.recipe.models import Recipe
+from orchestrator.recipe.sources import local_path, looks_local
+from orchestrator.runs.layout import RunLayout
+from orchestrator.runs.record import Record, new_layout, now
+
+PROBE = Path(__file__).resolve().parent / "probe" / "stage.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A recipe ready to be planned: all but the run's folder is known."""
+
+    recipe: Recipe
+    origin: Path
+    findings: tuple[Finding, ...]
+    changes: tuple[str, ...]
+    facts: dict[str, Any]
+
+    def plan(self, root: Path, python: str) -> plan.Plan:
+        """The plan of a run in `root` with the backend's interpreter."""
+        context = plan.Context(root=str(root), python=python, probe=str(PROBE), **self.facts)
+        if context.smoke:
+            data = str(RunLayout(root).rendered / plan.SMOKE_DATA)
+            others = (data,) if self.recipe.data.validation_sources else ()
+            context = plan.with_sources(context, (data,), others)
+        return plan.build(self.recipe, context)
+
+
+def find_problems(loaded: Loaded, *, data: bool = True) -> list[Finding]:
+    """Every finding about a recipe and, unless `data` is false, about its local files."""
+    beside = loaded.file.resolve().parent
+    found = check(loaded)
+    if data:
+        found += placed(check_data(loaded.recipe, beside), loaded)
+        found += placed(_check_base(loaded.recipe, beside), loaded)
+        found += placed(_check_template(loaded.recipe, beside), loaded)
+    return found
+
+
+def _check_base(recipe: Recipe, beside: Path) -> list[Finding]:
+    """What a local base model's own config says (`FT205`, `FT220`, `FT221`)."""
+    path = local_path(recipe.model.base, beside)
+    if path is None:
+        if looks_local(recipe.model.base):
+            return [
+                Finding(
+                    "FT220",
+                    "error",
+                    f"there is no model at {recipe.model.base}",
+                    field="model.base",
+                    fix="give a folder with config.json, or a hub id like user/name",
+                )
+            ]
+        return []
+    config = read_json(path / "config.json")
+    if not isinstance(config, dict):
+        return [Finding("FT220", "error", f"{path} has no config.json", field="model.base")]
+    found = []
+    if config.get("quantization_config"):
+        method = config["quantization_config"].get("quant_method", "quantized")
+        found += list(prequantized(recipe, f"its config.json says {method}"))
+    longest = config.get("max_position_embeddings")
+    if isinstance(longest, int) and recipe.data.sequence_length > longest:
+        found.append(
+            Finding(
+                "FT221",
+                "error",
+                f"the model takes {longest} positions, fewer than sequence_length",
+                field="data.sequence_length",
+                fix=f"--set data.sequence_length={longest}",
+            )
+        )
+    return found
+
+
+def _check_template(recipe: Recipe, beside: Path) -> list[Finding]:
+    name = recipe.data.chat_template
+    if not name.endswith(".jinja"):
+        return []
+    path = local_path(name, beside)
+    if path is None:
+        return [
+            Finding(
+                "FT208", "error", f"there is no template file {name}", field="data.chat_template"
+            )
+        ]
+    import jinja2
+
+    try:
+        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(path.read_text("utf-8"))
+    except (jinja2.TemplateSyntaxError, UnicodeDecodeError) as error:
+        line = getattr(error, "lineno", 0)
+        return [Finding("FT208", "error", f"{path}:{line}: {error}", field="data.chat_template")]
+    return []
+
+
+def resolve(loaded: Loaded, *, smoke_run: bool = False, offline: bool = False) -> Resolved:
+    """Check the recipe and look everything up that its plan needs.
+
+    Raises:
+        RecipeError: the recipe or its data have errors.
+    """
+    beside = loaded.file.resolve().parent
+    findings = find_problems(loaded, data=not smoke_run)
+    if has_errors(findings):
+        raise RecipeError(findings)
+    recipe, changes = loaded.recipe, tuple[str, ...]()
+    if smoke_run:
+        family = smoke.family_of(recipe, _model_type(recipe, beside))
+        recipe, changes = smoke.smoke_recipe(recipe, family)
+        facts = _smoke_facts(recipe, family)
+    else:
+        facts = _facts(recipe, beside, offline)
+    return Resolved(recipe, loaded.file, tuple(findings), changes, facts)
+
+
+def _model_type(recipe: Recipe, beside: Path) -> str:
+    path = local_path(recipe.model.base, beside)
+    config = read_json(path / "config.json") if path else None
+    return str(config.get("model_type", "")) if isinstance(config, dict) else ""
+
+
+def _smoke_facts(recipe: Recipe, family: str) -> dict[str, Any]:
+    seed = recipe.training.seed
+    key = smoke.twin_key(family, RELEASES[recipe.backend], seed)
+    directory = home() / "twins" / key
+    data = smoke.data_for(recipe.data.sources[0])
+    name = fingerprint.prepared_name(
+        recipe,
+        release=RELEASES[recipe.backend],
+        tokenizer=key,
+        contents=[fingerprint.text_digest(data)],
+        template="",
+    )
+    folder = PROBE.parent.parent / "smoke_data"
+    corpus = [str(folder / f"{name}.jsonl") for name in sorted(set(smoke.FILES.values()))]
+    return {
+        "prepared": str(home() / "prepared" / name),
+        "target": Target("cpu", bf16=False, processes=1),
+        "base": str(directory),
+        "offline": True,
+        "smoke": {
+            "family": family,
+            "directory": str(directory),
+            "corpus": corpus,
+            "seed": seed,
+        },
+    }
+
+
+def _facts(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
+    found = hardware.gpus()
+    base = local_path(recipe.model.base, beside)
+    sources = [(s.path, local_path(s.path, beside)) for s in recipe.data.sources]
+    others = [(s.path, local_path(s.path, beside)) for s in recipe.data.validation_sources]
+    template = (
+        local_path(recipe.data.chat_template, beside)
+        if recipe.data.chat_template.endswith(".jinja")
+        else None
+    )
+    contents = [
+        fingerprint.file_digest(path) if path else name for name, path in (*sources, *others)
+    ]
+    name = fingerprint.prepared_name(
+        recipe,
+        release=RELEASES[recipe.backend],
+        tokenizer=fingerprint.tokenizer_digest(base) if base else recipe.model.base,
+        contents=contents,
+        template=fingerprint.file_digest(template) if template else "",
+    )
+    all_local = base is not None and all(path for _, path in (*sources, *others))
+    target = hardware.target_for(recipe, found)
+    alone = target.device == "cuda" and target.processes == 1 and len(found) > 1
+    return {
+        "prepared": str(home() / "prepared" / name),
+        "target": target,
+        "base": str(base) if base else "",
+        "sources": tuple(str(path or name) for name, path in sources),
+        "validation_sources": tuple(str(path or name) for name, path in others),
+        "template": str(template) if template else "",
+        "offline": offline or all_local,
+        "visible_gpu": found[0].index if alone else "",
+    }
+
+
+def create(resolved: Resolved, environment: Environment) -> tuple[plan.Plan, Record]:
+    """Make the run's folder and write the recipe, the rendered files and the record."""
+    layout = new_layout(Path(resolved.recipe.output.directory), resolved.recipe.name)
+    planned = resolved.plan(layout.root, str(environment.python))
+    for file in planned.files:
+        write_atomic(layout.rendered / file.name, file.text)
+    write_atomic(layout.recipe, yaml_out.dump(resolved.recipe.model_dump(mode="json")))
+    record = Record(layout, {})
+    record.update(
+        version=1,
+        id=layout.id,
+        status="running",
+        recipe=resolved.recipe.name,
+        recipe_file=str(resolved.origin.resolve()),
+        backend=resolved.recipe.backend,
+        started=now(),
+        ft=__version__,
+        environment=environment_facts(environment),
+        git=git_commit(resolved.origin.resolve().parent),
+        smoke=bool(resolved.facts.get("smoke")),
+        changes=list(resolved.changes),
+        findings=[finding.as_dict() for finding in resolved.findings],
+        fingerprint=Path(planned.context.prepared).name,
+        context=planned.context.as_dict(),
+        commands={s.name: list(s.argv) for s in planned.stages if s.argv},
+        stages={stage.name: {"status": "waiting"} for stage in planned.stages},
+    )
+    return planned, record
+
+
+def environment_facts(environment: Environment) -> dict[str, Any]:
+    """What the record keeps of the backend environment."""
+    return {
+        "name": environment.name,
+        "prefix": str(environment.prefix),
+        "origin": environment.origin,
+        "release": environment.release,
+    }
+
+
+def git_commit(folder: Path) -> dict[str, Any] | None:
+    """Commit of the repository that the recipe is in, and whether it has changes; None if none."""
+    env = {"PATH": shell.system_path(), "HOME": str(Path.home()), "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        code, commit, _ = shell.capture(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], env=env, timeout=10
+        )
+        if code:
+            return None
+        _, status, _ = shell.capture(
+            ["git", "-C", str(folder), "status", "--porcelain", "-uno"], env=env, timeout=10
+        )
+    except (LaunchError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.strip(), "dirty": bool(status.strip())}
+
+
+def planned_only(resolved: Resolved) -> plan.Plan:
+    """The plan of a run that is not made: folder and interpreter as they would be."""
+    name = f"<time>-{resolved.recipe.name}-<id>"
+    root = Path(resolved.recipe.output.directory).resolve() / name
+    return resolved.plan(root, str(expected_python(resolved.recipe.backend)))
+
+
+def expected_python(backend: str) -> Path:
+    """The backend's interpreter, or where it would be once it is installed."""
+    try:
+        return find(backend).python
+    except BackendEnvironmentError:
+        return home() / "environments" / f"{backend}-{RELEASES[backend]}" / "bin" / "python"
+
+
+def standalone(loaded: Loaded) -> tuple[Rendered, list[Finding]]:
+    """The backend's files for use with its own commands, paths relative to where they lie.
+
+    Raises:
+        RecipeError: the recipe has errors.
+    """
+    findings = check(loaded)
+    if has_errors(findings):
+        raise RecipeError(findings)
+    recipe, beside = loaded.recipe, loaded.file.resolve().parent
+
+    def where(name: str) -> str:
+        path = local_path(name, beside)
+        return str(path) if path else name
+
+    paths = Paths(
+        base=where(recipe.model.base),
+        sources=tuple(where(source.path) for source in recipe.data.sources),
+        validation_sources=tuple(where(s.path) for s in recipe.data.validation_sources),
+        template=where(recipe.data.chat_template),
+    )
+    target = hardware.rendering_target(recipe)
+    return BACKENDS[recipe.backend].render(recipe, paths, target), findings

@@ -1,0 +1,259 @@
+"""What each stage does around its process, and the judgement of what it made.
+
+A stage returns facts; `facts["summary"]` is the line that people see. The process itself is
+started by the pipeline, which hands in `run(stage, display, request)`.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from orchestrator import artifacts
+from orchestrator.errors import ArtifactError, BackendError, LabelError
+from orchestrator.exporting import make_export
+from orchestrator.fetching import fetch_all
+from orchestrator.files import read_json, write_json
+from orchestrator.labels.prepared import Prepared
+from orchestrator.labels.report import Report, report
+from orchestrator.metrics import read_training
+from orchestrator.plan import Plan, Stage
+from orchestrator.progress import StageDisplay
+from orchestrator.runs.record import Record
+
+Run = Callable[..., dict[str, Any]]
+FINISHED = "ft-prepared.json"
+
+
+def fetch(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
+    """Have the model and the data; for a smoke run make the twin, once per family and release."""
+    context = plan.context
+    stage = _stage(plan, "fetch")
+    if not context.smoke:
+        return fetch_all(plan.recipe, context, display.say)
+    directory = Path(context.smoke["directory"])
+    with _lock(directory):
+        known = read_json(directory / FINISHED)
+        if isinstance(known, dict):
+            return {**known, "summary": f"tiny {context.smoke['family']} twin, made before"}
+        shutil.rmtree(directory, ignore_errors=True)
+        made = run(stage, display)
+        facts = {"directory": str(directory), "parameters": made.get("parameters")}
+        write_json(directory / FINISHED, facts)
+    return {**facts, "summary": f"tiny {context.smoke['family']} twin made in {directory}"}
+
+
+def preprocess(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
+    """The backend's own preprocessing, once per fingerprint."""
+    folder = Path(plan.context.prepared)
+    with _lock(folder):
+        known = prepared_facts(folder)
+        if known:
+            return {**known, "reused": True, "summary": f"{known['rows']:,} rows, prepared before"}
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            answer = run(_stage(plan, "preprocess"), display)
+            if not answer.get("rows"):
+                raise LabelError(
+                    "not one row is left after preprocessing",
+                    hint="is every row longer than data.sequence_length, or of another format?",
+                )
+            facts = {
+                name: answer.get(name)
+                for name in ("dataset", "rows", "validation_rows", "tokenizer", "eos_ids",
+                             "pad_id", "bos_id", "versions")
+            }  # fmt: skip
+            write_json(folder / FINISHED, facts)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    return {**facts, "reused": False, "summary": f"{facts['rows']:,} rows in {folder}"}
+
+
+def prepared_facts(folder: Path) -> dict[str, Any] | None:
+    """What preprocessing left in `folder`, if it finished and its files are still there."""
+    facts = read_json(folder / FINISHED)
+    if not isinstance(facts, dict):
+        return None
+    train = (facts.get("dataset") or {}).get("train")
+    complete = train and (Path(train) / "state.json").is_file()
+    return facts if complete and (Path(facts["tokenizer"]) / "tokenizer.json").is_file() else None
+
+
+def open_prepared(plan: Plan) -> Prepared:
+    """The prepared training data of a plan.
+
+    Raises:
+        LabelError: it is not there (any more).
+    """
+    facts = prepared_facts(Path(plan.context.prepared))
+    if facts is None:
+        raise LabelError(
+            f"there is no prepared data in {plan.context.prepared}", hint="run `ft preprocess`"
+        )
+    return Prepared(Path(facts["dataset"]["train"]), Path(facts["tokenizer"]))
+
+
+def inspect(plan: Plan) -> dict[str, Any]:
+    """The gate: the label report must find nothing that forbids training.
+
+    Raises:
+        LabelError: it does.
+    """
+    found = report(open_prepared(plan))
+    judge_labels(found)
+    summary = (
+        f"{found.trained_share:.0%} of {found.tokens:,} tokens trained, "
+        f"stop {', '.join(found.stop_tokens) or 'none'}"
+    )
+    return {**found.as_dict(), "summary": summary}
+
+
+def judge_labels(found: Report) -> None:
+    """Raise what the report forbids.
+
+    Raises:
+        LabelError: rows, or all of them, have nothing to learn.
+    """
+    findings = found.findings()
+    if findings:
+        raise LabelError(
+            "; ".join(f"[{finding.code}] {finding.message}" for finding in findings),
+            hint="; ".join(finding.fix for finding in findings if finding.fix),
+        )
+
+
+def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
+    """Train, from the last whole checkpoint if the run was started before."""
+    output, stage = plan.training_output, _stage(plan, "train")
+    checkpoints = artifacts.complete_checkpoints(output)
+    resume = checkpoints[-1] if checkpoints else None
+    _drop_broken(output, checkpoints)
+    before = _folders(plan)
+    if resume:
+        display.say(f"resume from {resume.name}")
+    answer = run(stage, display, {**(stage.request or {}), "resume": str(resume or "") or None})
+    _judge_training(plan, answer)
+    if before and _folders(plan) != before:
+        raise BackendError(
+            "training did not use the data that was prepared and judged, it made its own",
+            hint="this is a bug of ft: please report it with the run's folder",
+        )
+    lora = plan.recipe.adapter.type == "lora"
+    made = (
+        artifacts.check_adapter(output, plan.recipe.adapter.rank)
+        if lora
+        else artifacts.check_model(output)
+    )
+    facts: dict[str, Any] = {**answer, "artifact": made, "resumed_from": str(resume or "") or None}
+    training = read_training(plan.layout.events)
+    change = training.change()
+    facts["loss"] = {
+        "first": change[0] if change else training.loss,
+        "last": change[1] if change else training.loss,
+        "eval": training.eval_loss,
+    }
+    facts["summary"] = _training_summary(plan, facts, change)
+    return facts
+
+
+def _training_summary(
+    plan: Plan, facts: Mapping[str, Any], change: tuple[float, float] | None
+) -> str:
+    steps = f"{facts.get('global_step')} steps"
+    if change is None:
+        return steps
+    first, last = change
+    if plan.context.smoke:
+        if last >= first:
+            raise ArtifactError(
+                f"the loss did not fall: {first:.3f} at the start, {last:.3f} at the end",
+                hint="the smoke data is learnable, so labels, learning rate or template are off",
+            )
+        return f"{steps}, the loss fell from {first:.3f} to {last:.3f}"
+    return f"{steps}, loss {first:.3f} -> {last:.3f}"
+
+
+def _judge_training(plan: Plan, answer: Mapping[str, Any]) -> None:
+    """An exit code of 0 is not enough: the steps must be done, by all processes together.
+
+    Raises:
+        BackendError: they are not.
+    """
+    processes = plan.context.target.processes
+    world = answer.get("world_size")
+    if world and world != processes:
+        raise BackendError(
+            f"training ran with world size {world} instead of {processes}",
+            hint="the processes did not find each other; see the log",
+        )
+    step, wanted = answer.get("global_step") or 0, answer.get("max_steps") or 0
+    early = plan.recipe.training.early_stopping is not None
+    if step < 1 or (step < wanted and not early):
+        raise BackendError(
+            f"training ended at step {step} of {wanted}", hint="go on with ft recipe run --resume"
+        )
+
+
+def _drop_broken(output: Path, whole: list[Path]) -> None:
+    """Checkpoints cut short would be taken for the last one by a backend that looks itself."""
+    for folder in output.glob("checkpoint-*"):
+        if folder not in whole:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(plan: Plan) -> set[str]:
+    """What is in the prepared folder: training must not add to it."""
+    folder = Path(plan.context.prepared)
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def merge(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
+    """Merge, and compare the merged model with base plus adapter.
+
+    Raises:
+        ArtifactError: their logits differ by more than the arithmetic explains.
+    """
+    output = plan.layout.merged
+    shutil.rmtree(output, ignore_errors=True)
+    answer = run(_stage(plan, "merge"), display)
+    made = artifacts.check_model(output)
+    difference, tolerance = answer.get("max_abs_diff"), answer.get("tolerance")
+    if not answer.get("passed"):
+        raise ArtifactError(
+            f"the merged model is not base plus adapter: logits differ by {difference} "
+            f"(tolerance {tolerance})",
+            hint=f"do not use {output}; see {plan.layout.log('merge')}",
+        )
+    return {
+        **answer,
+        "artifact": made,
+        "summary": f"logits equal base + adapter within {difference:.1e}",
+    }
+
+
+def export(plan: Plan, record: Record, display: StageDisplay) -> dict[str, Any]:
+    """The clean folder, and the push if the recipe asks for one."""
+    inspected = read_json(plan.layout.marker("inspect")) or {}
+    return make_export(plan, record, inspected.get("facts", {}), display.say)
+
+
+def _stage(plan: Plan, name: str) -> Stage:
+    stage = plan.stage(name)
+    assert stage is not None
+    return stage
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One process at a time makes a shared folder; the others wait and find it done."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder.parent / f".{folder.name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
