@@ -124,6 +124,33 @@ def delete(folder: Path) -> None:
         ) from error
 
 
+def remove(name: str, *, everything: bool = False) -> list[Path]:
+    """Delete the environment of a backend that ft installed last, or all of them with their logs.
+
+    Raises:
+        BackendEnvironmentError: there is none, or it cannot be deleted.
+        UsageError: there is no such backend.
+    """
+    current = home.choices(locks.known(name)).get("installed")
+    parent = home.environments_folder()
+    folders = sorted(
+        folder
+        for folder in parent.glob(f"{name}-*")
+        if folder.is_dir() and (everything or folder.name == current)
+    )
+    if not folders:
+        raise BackendEnvironmentError(
+            f"ft has no environment of {name} to remove",
+            hint="`ft backend list` shows what is there",
+        )
+    for folder in folders:
+        with held(folder):
+            delete(folder)
+            Path(f"{folder}.log").unlink(missing_ok=True)
+    home.choose(name, installed=None)
+    return folders
+
+
 def _clear_leftovers(parent: Path) -> None:
     """Delete the folders of installs that were killed, unless somebody is at work on them."""
     for folder in parent.iterdir():

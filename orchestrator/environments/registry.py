@@ -48,11 +48,11 @@ def resolve(backend: str) -> Environment:
         UsageError: there is no such backend.
     """
     locks.known(backend)
-    if given := os.environ.get(variable(backend)):
+    if given := given_by_variable(backend):
         return from_prefix(backend, Path(given), chosen_by=variable(backend))
     choices = home.choices(backend)
-    if given := choices.get("prefix"):
-        return from_prefix(backend, Path(given), chosen_by="ft backend use")
+    if prefix := choices.get("prefix"):
+        return from_prefix(backend, Path(prefix), chosen_by="ft backend use")
     hint = f"ft backend install {backend}"
     if not (folder := choices.get("installed")):
         raise EnvironmentMissing(f"there is no environment for {backend} yet", hint=hint)
@@ -141,3 +141,38 @@ def ask(python: Path, backend: str) -> dict[str, Any]:
         )
     facts: dict[str, Any] = json.loads(answer)
     return facts
+
+
+def given_by_variable(backend: str) -> str:
+    """The prefix that the variable gives; empty when it gives none."""
+    return os.environ.get(variable(backend), "")
+
+
+def overview(backend: str) -> list[dict[str, Any]]:
+    """Every environment known for a backend, the one in use first, for `ft backend list`."""
+    try:
+        used: Environment | None = resolve(backend)
+        problem = ""
+    except BackendEnvironmentError as error:
+        used, problem = None, error.message
+    rows = []
+    if used is None:
+        rows.append({"state": problem, "prefix": "", "origin": "", "release": "", "torch": ""})
+    elif used.origin == "prefix":
+        rows.append(_row(used, "in use"))
+    for environment in all_installed(backend):
+        if used and environment.prefix == used.prefix:
+            rows.insert(0, _row(environment, "in use"))
+        else:
+            rows.append(_row(environment, "" if up_to_date(environment) else "outdated"))
+    return [{"backend": backend, **row} for row in rows]
+
+
+def _row(environment: Environment, state: str) -> dict[str, Any]:
+    return {
+        "state": state,
+        "prefix": str(environment.prefix),
+        "origin": environment.origin,
+        "release": environment.release,
+        "torch": environment.stamp.get("torch", ""),
+    }

@@ -14,6 +14,7 @@ from typing import Literal
 from orchestrator.errors import BackendEnvironmentError, UsageError
 
 RELEASES = {"axolotl": "0.19.0", "llamafactory": "0.9.5"}
+FOLDER = Path(__file__).parent
 
 Build = Literal["cpu", "cuda"]
 # The CPU wheel of torch is locked for one Python only. For CUDA, 3.13 would need a C compiler.
@@ -83,9 +84,8 @@ def load(backend: str, build: Build) -> Lock:
         UsageError: there is no such backend.
         BackendEnvironmentError: the file is missing from the installation of ft.
     """
-    lock = Lock(
-        known(backend), RELEASES[backend], build, Path(__file__).parent / f"{backend}-{build}.txt"
-    )
+    known(backend)
+    lock = Lock(backend, RELEASES[backend], build, FOLDER / f"{backend}-{build}.txt")
     if not lock.path.is_file():
         raise BackendEnvironmentError(
             f"ft's lock for {backend} is missing: {lock.path}", hint="install ft again"
