@@ -121,9 +121,11 @@ def probe(environment: Environment) -> list[Check]:
                 )
                 for entry in answer["checks"]
             ]
-        if isinstance(answer, dict) and isinstance(error := answer.get("error"), dict):
-            detail = str(error.get("message") or error.get("type"))
-            return [Check("import", "fail", detail, str(error.get("hint") or _again(environment)))]
+        if isinstance(answer, dict) and isinstance(failure := answer.get("error"), dict):
+            detail = str(failure.get("message") or failure.get("type"))
+            return [
+                Check("import", "fail", detail, str(failure.get("hint") or _again(environment)))
+            ]
         last = "\n".join((errors or output).strip().splitlines()[-15:])
         detail = f"the check inside the environment ended with exit code {code}\n{last}".strip()
         return [Check("import", "fail", detail, _again(environment))]
