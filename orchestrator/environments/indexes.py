@@ -45,7 +45,15 @@ class Sources:
     ignored: tuple[str, ...] = ()
 
 
-def pip_files(environ: Mapping[str, str], prefix: Path) -> list[Path]:
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The two places outside of the user's variables where pip looks for its files."""
+
+    prefix: Path = Path(sys.prefix)
+    root: Path = Path("/")
+
+
+def pip_files(environ: Mapping[str, str], machine: Machine) -> list[Path]:
     """pip's configuration files, the weakest first: global, user, environment, PIP_CONFIG_FILE.
 
     As in pip, an existing PIP_CONFIG_FILE replaces the user's files, and the null device means
@@ -57,23 +65,23 @@ def pip_files(environ: Mapping[str, str], prefix: Path) -> list[Path]:
         return []
     if sys.platform == "darwin":
         support = Path("Library/Application Support/pip")
-        shared = [Path("/") / support]
+        shared = [machine.root / support]
         own = home / support if (home / support).is_dir() else home / ".config/pip"
     else:
         folders = environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
         shared = [Path(folder) / "pip" for folder in folders.split(os.pathsep) if folder]
-        shared.append(Path("/etc"))
+        shared.append(machine.root / "etc")
         own = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip"
     files = [folder / "pip.conf" for folder in shared]
     if not (override and Path(override).exists()):
         files += [home / ".pip/pip.conf", own / "pip.conf"]
-    files.append(prefix / "pip.conf")
+    files.append(machine.prefix / "pip.conf")
     if override:
         files.append(Path(override).expanduser())
     return files
 
 
-def pip_options(environ: Mapping[str, str], prefix: Path) -> tuple[dict[str, str], list[str]]:
+def pip_options(environ: Mapping[str, str], machine: Machine) -> tuple[dict[str, str], list[str]]:
     """pip's options in effect for `pip install`, and the files that could not be read.
 
     Sections outrank files: an `[install]` of the weakest file beats a `[global]` of the strongest,
@@ -81,7 +89,7 @@ def pip_options(environ: Mapping[str, str], prefix: Path) -> tuple[dict[str, str
     """
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}}
     unreadable = []
-    for path in pip_files(environ, prefix):
+    for path in pip_files(environ, machine):
         parser = configparser.RawConfigParser()
         try:
             parser.read_string(path.read_text(encoding="utf-8", errors="replace"))
@@ -111,10 +119,10 @@ def _given(items: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> dict[str
     return options
 
 
-def sources(environ: Mapping[str, str] | None = None, prefix: Path | None = None) -> Sources:
+def sources(environ: Mapping[str, str] | None = None, machine: Machine | None = None) -> Sources:
     """Everything uv must be told, for pip's configuration as `environ` and the disk have it."""
     environ = os.environ if environ is None else environ
-    options, ignored = pip_options(environ, Path(sys.prefix) if prefix is None else prefix)
+    options, ignored = pip_options(environ, machine or Machine())
     wanted: dict[str, str] = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
     flags: tuple[str, ...] = ()
 
