@@ -133,7 +133,7 @@ CAUSES: Sequence[tuple[str, str, str]] = (
         "make room, or set FT_HOME (and UV_CACHE_DIR) to a folder on a larger disk",
     ),
     (
-        r"hash mismatch",
+        r"hash mismatch|no hashes were provided",
         "a package source delivered another file than the one the lock names",
         "ask whoever keeps that source; `pip config list` shows which ones are set",
     ),
