@@ -59,8 +59,11 @@ def read_header(path: Path) -> Tensors:
             (length,) = struct.unpack("<Q", handle.read(8))
             if length > min(size, MAX_HEADER):
                 raise ValueError("its header is longer than the file")
-            header: dict[str, Any] = json.loads(handle.read(length))
-        shapes, end = {}, 0
+            header: Any = json.loads(handle.read(length))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no JSON object")
+        shapes: dict[str, tuple[int, ...]] = {}
+        end = 0
         for name, entry in header.items():
             if name == "__metadata__":
                 continue

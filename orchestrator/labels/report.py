@@ -138,7 +138,8 @@ def _stops(ids: Any, labels: Any, offsets: Any, special: set[int]) -> tuple[dict
         values, numbers = np.unique(ids[np.maximum(at, 0)][hit], return_counts=True)
         for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
             counts[int(value)] = counts.get(int(value), 0) + int(number)
-        open_ = open_[~hit]
+        first = starts[np.maximum(at, 0)]
+        open_ = open_[inside & ~hit & ~first]
     return counts, len(positions)
 
 

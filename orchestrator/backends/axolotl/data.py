@@ -29,9 +29,6 @@ def dataset(recipe: Recipe, source: Source, path: str) -> dict[str, Any]:
     ds_type = DS_TYPES.get(PurePath(path).suffix)
     if ds_type:
         entry["ds_type"] = ds_type
-        if recipe.training.stage in ("dpo", "orpo", "kto"):
-            # the schema of preference data takes the file only as a list
-            entry |= {"path": ds_type, "data_files": [path]}
     if source.subset:
         entry["name"] = source.subset
     if source.revision:

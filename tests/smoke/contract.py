@@ -1,0 +1,370 @@
+"""What both backends must do for real: one contract, run once per backend.
+
+A finished smoke run per recipe is shared by the tests that look at it, because a backend's
+start-up is nearly all of the time.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.backends.registry import BACKENDS
+from orchestrator.checks import check, has_errors
+from orchestrator.environments.home import home
+from orchestrator.recipe.load import load
+from orchestrator.recipe.sources import shipped
+from orchestrator.smoke import STEPS
+from tests.helpers import ROOT, Outcome, ft, write_recipe
+
+RECIPES = sorted(path.stem for path in shipped("recipes").glob("*.yaml"))
+
+
+@cache
+def expressible(recipe: str, backend: str) -> bool:
+    """Whether the backend can do what the recipe asks for."""
+    file = shipped("recipes") / f"{recipe}.yaml"
+    return not has_errors(check(load(file, backend=backend)))
+
+
+class Place:
+    """A working folder and an `$FT_HOME` of its own that uses the installed environments."""
+
+    def __init__(self, folder: Path) -> None:
+        self.work = folder / "work"
+        self.home = folder / "home"
+        self.work.mkdir(parents=True)
+        self.home.mkdir()
+        (self.home / "environments").symlink_to(home() / "environments")
+        config = home() / "config.json"
+        if config.is_file():
+            (self.home / "config.json").write_text(config.read_text())
+
+    def ft(self, *arguments: str | Path) -> Outcome:
+        """Run `ft` here."""
+        return ft(*arguments, cwd=self.work, FT_HOME=str(self.home))
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start `ft` here and do not wait."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.cli.main", *arguments],
+            cwd=self.work,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "FT_HOME": str(self.home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run_folder(self) -> Path:
+        """The newest run."""
+        return sorted((self.work / "runs").iterdir())[-1]
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    """All events of a run."""
+    return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+
+
+def losses(run: Path) -> dict[int, float]:
+    """Loss by step, the last one logged for a step."""
+    return {
+        event["step"]: event["loss"]
+        for event in events(run)
+        if event["event"] == "log" and event.get("loss") is not None
+    }
+
+
+def record(run: Path) -> dict[str, Any]:
+    """The run's record."""
+    document: dict[str, Any] = json.loads((run / "run.json").read_text())
+    return document
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 180) -> Any:
+    """Poll until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            value = condition()
+        except (OSError, ValueError, KeyError, IndexError):
+            value = None
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def processes_of(run: Path) -> list[int]:
+    """Processes whose command line names the run."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().decode(errors="replace")
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except (OSError, IndexError):
+                continue
+            if str(run) in line and state != "Z" and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+def at_step(run: Callable[[], Path], step: int) -> Callable[[], bool]:
+    """Whether training has logged that step."""
+    return lambda: max(losses(run()), default=0) >= step
+
+
+@pytest.mark.backend
+class BackendContract:
+    """The tests; a subclass says which backend."""
+
+    backend: str
+
+    @pytest.fixture(scope="class")
+    def place(self, tmp_path_factory: pytest.TempPathFactory) -> Place:
+        return Place(tmp_path_factory.mktemp(self.backend))
+
+    @pytest.fixture(scope="class")
+    def finished(self, place: Place) -> Callable[[str], Path]:
+        """A finished smoke run of a recipe, made once."""
+        made: dict[str, Path] = {}
+
+        def run(recipe: str) -> Path:
+            if recipe not in made:
+                done = place.ft(
+                    "recipe", "run", recipe, "--smoke", "--backend", self.backend, "--json"
+                )
+                assert done.code == 0, done.err
+                made[recipe] = Path(done.json["path"])
+            return made[recipe]
+
+        return run
+
+    @pytest.mark.parametrize("recipe", RECIPES)
+    def test_shipped_recipe_goes_through_all_stages(
+        self, finished: Callable[[str], Path], recipe: str
+    ) -> None:
+        if not expressible(recipe, self.backend):
+            pytest.skip(f"{self.backend} cannot express {recipe}")
+        run = finished(recipe)
+        document = record(run)
+        assert document["status"] == "done"
+        assert {s["status"] for s in document["stages"].values()} == {"done"}
+        train = document["stages"]["train"]["facts"]
+        assert (train["global_step"], train["world_size"]) == (STEPS, 1)
+        assert train["loss"]["last"] < train["loss"]["first"]
+        assert len(losses(run)) == STEPS
+        inspected = document["stages"]["inspect"]["facts"]
+        assert inspected["empty_count"] == 0
+        assert 0.02 < inspected["trained_share"] < 0.98
+        assert inspected["ends_with_stop"] == 1.0
+        if "merge" in document["stages"]:
+            merge = document["stages"]["merge"]["facts"]
+            assert merge["max_abs_diff"] <= merge["tolerance"]
+            assert merge["adapter_effect"] > 10 * merge["tolerance"]
+        self._is_a_clean_model(run / "export", inspected["stop_ids"])
+        assert processes_of(run) == []
+
+    def _is_a_clean_model(self, export: Path, stops: list[int]) -> None:
+        names = {path.name for path in export.iterdir()}
+        assert {"config.json", "model.safetensors", "tokenizer.json", "generation_config.json",
+                "README.md"} <= names  # fmt: skip
+        assert not [name for name in names if name.startswith(("checkpoint", "optimizer"))]
+        eos = json.loads((export / "generation_config.json").read_text())["eos_token_id"]
+        assert set(stops) <= set(eos if isinstance(eos, list) else [eos])
+        card = (export / "README.md").read_text()
+        assert card.startswith("---\n")
+        assert "smoke test" in card
+
+    def test_record_says_what_ran_and_no_secret(
+        self, finished: Callable[[str], Path], place: Place
+    ) -> None:
+        run = finished("mistral-qlora")
+        document = record(run)
+        assert document["environment"]["release"]
+        assert document["commands"]["train"][0].startswith(str(place.home / "environments"))
+        assert document["git"]["commit"]
+        assert document["stages"]["train"]["exit_code"] == 0
+        assert document["fingerprint"] in str(document["context"]["prepared"])
+        assert place.ft("runs", "list", "--json").json[0]["status"] == "done"
+
+    def test_trained_text_is_the_answer_and_its_stop(
+        self, finished: Callable[[str], Path], place: Place
+    ) -> None:
+        run = finished("mistral-qlora")
+        rows = [
+            json.loads(line)
+            for line in (run / "rendered" / "smoke-data.jsonl").read_text().splitlines()
+        ]
+        answers = {row["output"] for row in rows}
+        done = place.ft("inspect-tokens", run, "--rows", "0-20", "--json")
+        assert done.code == 0, done.err
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(run / "export" / "tokenizer.json"))
+        seen = 0
+        for row in done.json["rows"]:
+            spans: list[list[int]] = [[]]
+            for token, label in zip(row["ids"], row["labels"], strict=True):
+                if label == -100:
+                    spans += [[]] if spans[-1] else []
+                else:
+                    assert label == token
+                    spans[-1].append(token)
+            for span in filter(None, spans):
+                text = tokenizer.decode(span, skip_special_tokens=False)
+                if text.strip("</s>\n ") == "":
+                    continue  # padding of a pack
+                answer, _, rest = text.partition("</s>")
+                assert answer.strip() in answers
+                assert rest.strip() in ("", "</s>")
+                seen += 1
+        assert seen >= 20
+
+    def test_same_data_is_not_prepared_twice_and_a_changed_file_is_never_stale(
+        self, finished: Callable[[str], Path], place: Place, tmp_path: Path
+    ) -> None:
+        base = record(finished("mistral-qlora"))["context"]["base"]
+        data = tmp_path / "d.jsonl"
+        row = {"instruction": "Say yes.", "input": "", "output": "yes"}
+        data.write_text((json.dumps(row) + "\n") * 20)
+        recipe = write_recipe(
+            tmp_path / "r.yaml",
+            **{"backend": self.backend, "model.base": base, "data.sequence_length": 128,
+               "data.sources": [{"path": str(data), "format": "alpaca"}]},
+        )  # fmt: skip
+
+        def prepare() -> dict[str, Any]:
+            done = place.ft("preprocess", recipe, "--json")
+            assert done.code == 0, done.err
+            facts: dict[str, Any] = done.json["stages"]["preprocess"]["facts"]
+            return {**facts, "fingerprint": done.json["fingerprint"]}
+
+        first, second = prepare(), prepare()
+        assert (first["reused"], second["reused"]) == (False, True)
+        assert first["fingerprint"] == second["fingerprint"]
+        data.write_text(data.read_text().replace("yes", "no"))
+        third = prepare()
+        assert third["reused"] is False
+        shown = place.ft("inspect-tokens", recipe, "--rows", "0", "--json").json
+        assert "no" in shown["rows"][0]["text"].rpartition("Response")[2]
+
+    def test_rows_without_a_trained_token_exit_7(
+        self, finished: Callable[[str], Path], place: Place, tmp_path: Path
+    ) -> None:
+        base = record(finished("mistral-qlora"))["context"]["base"]
+        data = tmp_path / "d.jsonl"
+        row = {"instruction": "word " * 400, "input": "", "output": "yes"}
+        data.write_text((json.dumps(row) + "\n") * 8)
+        native = {"axolotl": {"excess_length_strategy": "truncate"}}
+        recipe = write_recipe(
+            tmp_path / "r.yaml",
+            **{"backend": self.backend, "model.base": base, "data.sequence_length": 64,
+               "data.overlong": "truncate", "native": native if self.backend == "axolotl" else {},
+               "data.sources": [{"path": str(data), "format": "alpaca"}]},
+        )  # fmt: skip
+        done = place.ft("recipe", "run", recipe)
+        assert done.code == 7, done.err
+        assert "[FT501]" in done.err or "[FT502]" in done.err
+        assert "Traceback" not in done.err
+        assert record(place.run_folder())["stages"]["train"]["status"] == "waiting"
+        assert place.ft("inspect-tokens", recipe, "--rows", "0").code == 7
+
+    def test_killed_training_resumes_to_the_same_losses(
+        self, finished: Callable[[str], Path], place: Place
+    ) -> None:
+        whole = losses(finished("mistral-qlora"))
+        process = place.start(
+            "recipe", "run", "mistral-qlora", "--smoke", "--backend", self.backend
+        )
+        known = set((place.work / "runs").iterdir())
+        run = wait_for(lambda: next(iter(set((place.work / "runs").iterdir()) - known), None))
+        wait_for(at_step(lambda: run, STEPS // 2 + 2))
+        os.kill(record(run)["stages"]["train"]["pid"], signal.SIGKILL)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 5, output
+        assert record(run)["status"] == "failed"
+        assert processes_of(run) == []
+        done = place.ft("recipe", "run", "--resume", run, "--json")
+        assert done.code == 0, done.err
+        facts = done.json["stages"]["train"]["facts"]
+        assert facts["resumed_from"].endswith(f"checkpoint-{STEPS // 2}")
+        assert losses(run) == pytest.approx(whole, rel=1e-5)
+
+    def test_interruption_leaves_no_process_and_says_so(self, place: Place) -> None:
+        before = set((place.work / "runs").iterdir()) if (place.work / "runs").is_dir() else set()
+        process = place.start(
+            "recipe", "run", "mistral-qlora", "--smoke", "--backend", self.backend
+        )
+        run = wait_for(lambda: next(iter(set((place.work / "runs").iterdir()) - before), None))
+        wait_for(lambda: record(run)["stages"]["train"].get("pid"))
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, output
+        assert "Traceback" not in output
+        assert "--resume" in output
+        assert record(run)["status"] == "interrupted"
+        assert record(run)["stages"]["train"]["status"] == "interrupted"
+        assert processes_of(run) == []
+
+    def test_killed_orchestrator_takes_its_child_along(self, place: Place) -> None:
+        before = set((place.work / "runs").iterdir()) if (place.work / "runs").is_dir() else set()
+        process = place.start(
+            "recipe", "run", "mistral-qlora", "--smoke", "--backend", self.backend
+        )
+        run = wait_for(lambda: next(iter(set((place.work / "runs").iterdir()) - before), None))
+        wait_for(lambda: record(run)["stages"]["train"].get("pid"))
+        time.sleep(2)
+        process.kill()
+        process.communicate(timeout=60)
+        wait_for(lambda: not processes_of(run), 30)
+        listed = {entry["path"]: entry for entry in place.ft("runs", "list", "--json").json}
+        assert listed[str(run)]["status"] == "died"
+
+    def test_full_disk_is_named(
+        self, finished: Callable[[str], Path], place: Place, tmp_path: Path
+    ) -> None:
+        small = tmp_path / "small"
+        small.mkdir()
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(small)],
+            check=False, capture_output=True,
+        )  # fmt: skip
+        if mounted.returncode:
+            pytest.skip("a small file system can be mounted by root only")
+        try:
+            done = place.ft(
+                "recipe", "run", "mistral-qlora", "--smoke", "--backend", self.backend,
+                "--set", f"output.directory={small}",
+            )  # fmt: skip
+            assert done.code in (5, 6), done.err
+            assert "disk is full" in done.err or "No space left" in done.err
+            assert "Traceback" not in done.err.partition("error:")[0]
+        finally:
+            subprocess.run(["umount", str(small)], check=True)
+
+    def test_each_stage_alone_on_a_run(self, finished: Callable[[str], Path], place: Place) -> None:
+        run = finished("mistral-qlora")
+        before = (run / "export" / "README.md").stat().st_mtime_ns
+        done = place.ft("export", run, "--json")
+        assert done.code == 0, done.err
+        assert (run / "export" / "README.md").stat().st_mtime_ns > before
+        assert place.ft("train", run, "--set", "training.epochs=1").code == 2
+
+    def test_full_fine_tune_trains_every_weight(self, finished: Callable[[str], Path]) -> None:
+        run = finished("llama-full-z2")
+        facts = record(run)["stages"]["train"]["facts"]["artifact"]
+        assert facts["parameters"] > 100_000
+        assert not (run / "adapter").exists()
+
+    def test_backend_has_a_module(self) -> None:
+        assert BACKENDS[self.backend].name == self.backend
