@@ -34,7 +34,7 @@ class Pipeline:
     environment: Environment
 
     def run(self, *, until: str = STAGES[-1], again: str = "") -> None:
-        """Walk to stage `until`; those with a marker are left alone, `again` is done anew.
+        """Walk to stage `until`; those with a marker are left alone, except from `again` on.
 
         Raises:
             FtError: a stage failed; the record says which and why.
@@ -44,12 +44,12 @@ class Pipeline:
         started = time.monotonic()
         with locked(layout), _sigterm_as_interrupt():
             self.record.update(status="running", error=None)
+            if again:
+                self._forget_from(again)
             try:
                 for stage in self.plan.stages:
                     if STAGES.index(stage.name) > STAGES.index(_name(until)):
                         break
-                    if stage.name == again:
-                        layout.marker(stage.name).unlink(missing_ok=True)
                     self._walk(stage)
                 self._finish(started)
             except KeyboardInterrupt as error:
@@ -64,6 +64,13 @@ class Pipeline:
             except BaseException as error:
                 self._ended("failed", f"a bug in ft: {error!r}", started)
                 raise
+
+    def _forget_from(self, first: str) -> None:
+        """A stage that is done anew makes what came after it old."""
+        names = [stage.name for stage in self.plan.stages]
+        for name in names[names.index(_name(first)) :]:
+            self.record.layout.marker(name).unlink(missing_ok=True)
+            self.record.stage(name, status="waiting")
 
     def _walk(self, stage: Stage) -> None:
         layout, name = self.record.layout, stage.name

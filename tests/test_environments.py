@@ -334,7 +334,7 @@ def test_uvs_output_becomes_a_status_line() -> None:
     assert seen.packages == 243
     assert seen.line() == "triton (272.5MiB)"
     seen.feed(".0MiB)\n   Building deepspeed==0.18.6\n")
-    assert seen.line() == "deepspeed (building), triton (272.5MiB) and 1 more"
+    assert seen.line() == "deepspeed (building) and 2 more"
     seen.feed(" Downloaded triton\n      Built deepspeed==0.18.6\n")
     assert (len(seen.done), len(seen.announced), seen.line()) == (2, 3, "six (1.0MiB)")
     seen.feed("Prepared 241 packages in 21.80s\nInstalled 243 packages in 1.18s\n")

@@ -56,7 +56,8 @@ def _stage_command(stage: str) -> Callable[..., Any]:
             resolved = resolve(load(target, overrides, backend), smoke=smoke, offline=offline)
             pipeline = start(resolved, install=not no_install)
         _has_stage(pipeline, stage)
-        pipeline.run(until=stage, again=stage if run is not None else "")
+        anew = run is not None and stage in ("merge", "export")
+        pipeline.run(until=stage, again=stage if anew else "")
         outcome(pipeline, as_json=as_json)
 
     return command

@@ -99,7 +99,7 @@ class Data(Section):
     packing: bool = Field(False, description="several rows in one sequence, attention kept apart")
     chat_template: Text = Field(
         "tokenizer",
-        description="template by name (`ft backend templates`), `tokenizer` for the model's own, "
+        description="template by name, `tokenizer` for the model's own, "
         "`alpaca` for the Alpaca prompt, or a .jinja file",
     )
     stop_tokens: Texts = Field((), description="tokens that end a turn, if the template has others")
