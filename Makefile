@@ -46,7 +46,8 @@ $(DONE): requirements-dev.txt pyproject.toml
 	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes \
 	    --requirement $(VENV)/uv.txt
 	@eval "$$($(VENV)/bin/python -m orchestrator.environments.indexes --export)"; \
-	    install=($(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python $$FT_UV_FLAGS); \
+	    install=($(VENV)/bin/uv pip install --quiet --compile-bytecode $$FT_UV_FLAGS); \
+	    install+=(--python $(VENV)/bin/python); \
 	    "$${install[@]}" --require-hashes --requirement requirements-dev.txt; \
 	    "$${install[@]}" --no-deps --no-build-isolation --editable .
 	@echo '$(CURDIR)' > $(DONE)

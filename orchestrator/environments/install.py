@@ -203,8 +203,9 @@ def _fill(folder: Path, lock: Lock, build: TorchBuild, python: str) -> None:
     if build.replaced:
         rest = folder / "requirements.txt"
         rest.write_text(lock.without_torch(), encoding="utf-8")
-        uv_runs(*hashed, "--requirement", str(rest))
+        # First what is most likely not to be had; the rest takes minutes.
         uv_runs(*target, *backend, "--constraint", str(rest), *lock.torch_requirements())
+        uv_runs(*hashed, "--requirement", str(rest))
     else:
         uv_runs(*hashed, *backend, "--requirement", str(lock.path))
 
@@ -257,10 +258,11 @@ def _run_uv(
         ended = shell.follow(process, log=log, on_poll=on_poll)
     if ended.exit_code != 0:
         output = indexes.redacted(ended.tail)
+        output = output[max(0, output.rfind("\nerror: ")) :].strip()
         meaning, remedy = uv.cause(output)
         raise BackendEnvironmentError(
             f"cannot install {title}: {meaning}",
-            detail="\n".join(output.splitlines()[-15:]),
+            detail="\n".join(output.splitlines()[:20]),
             hint=f"{remedy}; everything uv said is in {log}",
         )
 

@@ -112,12 +112,12 @@ class Progress:
                     self.under_way.pop(name, None)
 
     def line(self) -> str:
-        """A short status: what is under way, the largest first."""
+        """A short status: the largest thing that is under way."""
         if not self.under_way:
             return "" if self.packages else "resolving"
         names = sorted(self.under_way, key=lambda name: -_size(self.under_way[name]))
-        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        return ", ".join(f"{name} ({self.under_way[name]})" for name in names[:2]) + more
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return f"{names[0]} ({self.under_way[names[0]]}){more}"
 
 
 def _size(shown: str) -> float:
