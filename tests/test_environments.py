@@ -21,6 +21,7 @@ from orchestrator.environments.environment import (
 from orchestrator.errors import BackendEnvironmentError, UsageError
 
 ROOT = Path(__file__).parent.parent
+FT_HOME = os.environ.get("FT_HOME")
 
 
 @pytest.fixture
@@ -488,3 +489,44 @@ def test_the_command_line_chooses_and_forgets_a_prefix(
     assert run(["backend", "use", "axolotl", "--default"]) == 0
     assert run(["backend", "path", "axolotl"]) == 4
     assert run(["backend", "remove", "axolotl"]) == 4
+
+
+def test_the_doctor_finds_what_is_wrong(prefix: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from orchestrator.cli.main import run
+
+    assert run(["backend", "doctor", "axolotl", "--json"]) == 4
+    report = json.loads(capfd.readouterr().out)
+    assert report["ok"] is False
+    assert report["backends"]["axolotl"] == [
+        {
+            "check": "environment",
+            "level": "fail",
+            "detail": "there is no environment for axolotl yet",
+            "remedy": "ft backend install axolotl",
+        }
+    ]
+    assert run(["backend", "use", "axolotl", "--prefix", str(prefix)]) == 0
+    capfd.readouterr()
+    assert run(["backend", "doctor", "axolotl", "--json"]) == 4
+    checks = {
+        check["check"]: check for check in json.loads(capfd.readouterr().out)["backends"]["axolotl"]
+    }
+    assert checks["environment"]["level"] == "ok"
+    assert checks["release"]["level"] == "warn"
+    assert "0.19.0" in checks["release"]["detail"]
+    assert "fail" in {check["level"] for check in checks.values()}, "there is no axolotl to import"
+    assert run(["backend", "doctor", "trl"]) == 2
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("backend", locks.RELEASES)
+def test_the_doctor_is_content_with_what_ft_installed(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestrator.environments.doctor import examine
+
+    if FT_HOME is None:
+        monkeypatch.delenv("FT_HOME")
+    else:
+        monkeypatch.setenv("FT_HOME", FT_HOME)
+    assert [check for check in examine(backend) if check.level == "fail"] == []
