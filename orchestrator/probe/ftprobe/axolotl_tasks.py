@@ -26,6 +26,7 @@ from .versions import versions
 
 PREPROCESS_FLAG = "AXOLOTL_IS_PREPROCESS"
 PLUGIN = "ftprobe.axolotl_plugin.FtPlugin"
+PLUGIN = "ftprobe.axolotl_plugin.FtPlugin"
 """Added to every training: without it no events, no seed before the LoRA, no exact resume."""
 
 
@@ -154,13 +155,20 @@ def train(request: Request) -> Result:
     return recorder.result()
 
 
+def with_own_plugin(config: Path) -> list[str]:
+    """The configuration's plugins and ours: no events, seeds or exact resume without it."""
+    import yaml
+
+    named = yaml.safe_load(config.read_text(encoding="utf-8")).get("plugins") or []
+    return [*(name for name in named if name != PLUGIN), PLUGIN]
+
+
 def run_training(config: Path, resume: str | None, recorder: Recorder) -> None:
     """The body of :func:`train`.
 
     Resuming is only ever what the request says: ``auto_resume_from_checkpoints`` would pick up
     whatever an earlier run left in the output directory.
     """
-    import yaml
     from axolotl.cli.args import TrainerCliArgs
     from axolotl.cli.config import load_cfg
     from axolotl.cli.train import do_train
@@ -170,10 +178,9 @@ def run_training(config: Path, resume: str | None, recorder: Recorder) -> None:
     session.recorder = recorder
     try:
         with backend_errors("Reading the configuration", "Compare it with `ft recipe plan`."):
-            named = yaml.safe_load(config.read_text(encoding="utf-8")).get("plugins") or []
             cfg = load_cfg(
                 str(config),
-                plugins=[*dict.fromkeys([*named, PLUGIN])],
+                plugins=with_own_plugin(config),
                 resume_from_checkpoint=resume,
                 auto_resume_from_checkpoints=False,
             )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import ProbeError
+from .imports import leave_out
 from .request import rank, write_json
 from .tasks import perform
 
@@ -49,7 +50,8 @@ def leave(code: int) -> NoReturn:
 def run(request_file: Path) -> int:
     """Run the request, write its result, and return the exit code.
 
-    With several ranks only rank 0 writes: the others compute the same values.
+    With several ranks only rank 0 writes: the others compute the same values. The process serves
+    one request, so it may leave out imports that the task cannot need.
     """
     request = json.loads(request_file.read_text(encoding="utf-8"))
     result_file = Path(request["result"])
@@ -58,6 +60,7 @@ def run(request_file: Path) -> int:
         if rank() == 0:
             write_json(result_file, value)
 
+    leave_out(str(request.get("task")))
     try:
         result = perform(request)
     except ProbeError as error:
