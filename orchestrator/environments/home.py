@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from orchestrator.environments.exclusive import held
 from orchestrator.errors import BackendEnvironmentError
 from orchestrator.files import read_json, write_json
 
@@ -38,13 +39,15 @@ def choices(backend: str) -> dict[str, Any]:
 
 def choose(backend: str, **values: str | None) -> None:
     """Record choices for a backend; None forgets one."""
-    config = _read()
-    entry = config.setdefault("backends", {}).setdefault(backend, {})
-    for name, value in values.items():
-        entry.pop(name, None)
-        if value is not None:
-            entry[name] = value
-    write_json(home() / "config.json", {**config, "version": CONFIG_VERSION})
+    path = home() / "config.json"
+    with held(path):  # two backends may be installed at the same time
+        config = _read()
+        entry = config.setdefault("backends", {}).setdefault(backend, {})
+        for name, value in values.items():
+            entry.pop(name, None)
+            if value is not None:
+                entry[name] = value
+        write_json(path, {**config, "version": CONFIG_VERSION})
 
 
 def _read() -> dict[str, Any]:

@@ -7,17 +7,17 @@ written last. A folder without a stamp is a leftover; the next install clears it
 """
 
 import datetime
-import fcntl
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import orchestrator
 from orchestrator import shell, ui
 from orchestrator.environments import home, indexes, interpreters, locks, registry, torch_build, uv
 from orchestrator.environments.environment import STAMP, Environment
+from orchestrator.environments.exclusive import held
 from orchestrator.environments.locks import Lock
 from orchestrator.environments.torch_build import TorchBuild
 from orchestrator.errors import BackendEnvironmentError
@@ -25,6 +25,7 @@ from orchestrator.files import write_json
 
 STAMP_VERSION = 1
 GIGABYTE = 10**9
+OUR_FOLDER = re.compile(r"-[0-9a-f]{12}$")
 # Measured for CPU (axolotl takes 3.5 GB), the sum of the wheels for CUDA.
 SPACE: dict[locks.Build, int] = {"cpu": 4 * GIGABYTE, "cuda": 12 * GIGABYTE}
 
@@ -37,22 +38,23 @@ def install(name: str, *, torch: str = "auto", reinstall: bool = False) -> Envir
         UsageError: there is no such backend, or no such build of torch.
     """
     locks.known(name)
-    if torch == "auto" and not reinstall and (kept := _kept(name)):
-        return kept
+    if torch == "auto" and (previous := _previous(name)):
+        if not reinstall and registry.up_to_date(previous):
+            return previous
+        torch = previous.stamp["build"]
     build = torch_build.choose(torch, name)
     environment = make(locks.load(name, build.lock), build, reinstall=reinstall)
     home.choose(name, installed=environment.prefix.name)
     return environment
 
 
-def _kept(name: str) -> Environment | None:
-    """What is installed, if `auto` leaves it: up to date, and for a GPU only if there is one."""
+def _previous(name: str) -> Environment | None:
+    """What was installed last, if `auto` means more of the same: not a CPU build beside a GPU."""
     folder = home.choices(name).get("installed")
     found = registry.installed(home.environments_folder() / folder) if folder else None
-    if not found or not registry.up_to_date(found):
+    if found and found.stamp["build"] == "cpu" and torch_build.nvidia_driver() is not None:
         return None
-    wrong_for_gpu = found.stamp["build"] == "cpu" and torch_build.nvidia_driver() is not None
-    return None if wrong_for_gpu else found
+    return found
 
 
 def make(lock: Lock, build: TorchBuild, *, reinstall: bool = False) -> Environment:
@@ -63,13 +65,6 @@ def make(lock: Lock, build: TorchBuild, *, reinstall: bool = False) -> Environme
     """
     parent = home.environments_folder()
     folder = parent / f"{lock.backend}-{lock.release}-{build.name}-{lock.digest}"
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BackendEnvironmentError(
-            f"cannot make {parent}: {error.strerror or error}",
-            hint="set FT_HOME to a folder that you may write to",
-        ) from error
     with held(folder):
         if not reinstall and (found := registry.installed(folder)):
             return found
@@ -86,25 +81,6 @@ def make(lock: Lock, build: TorchBuild, *, reinstall: bool = False) -> Environme
     if found is None:
         raise BackendEnvironmentError(f"{folder} was changed while it was made", hint="try again")
     return found
-
-
-@contextmanager
-def held(folder: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the only right to make or remove `folder`; the kernel gives it back when we are killed.
-
-    Without `wait` it yields False when another process holds it. The lock's file stays: deleting it
-    would give the right to two.
-    """
-    with Path(f"{folder}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                yield False
-                return
-            ui.note(f"another ft is at work on {folder.name}, waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield True
 
 
 def delete(folder: Path) -> None:
@@ -154,9 +130,10 @@ def remove(name: str, *, everything: bool = False) -> list[Path]:
 def _clear_leftovers(parent: Path) -> None:
     """Delete the folders of installs that were killed, unless somebody is at work on them."""
     for folder in parent.iterdir():
-        if folder.is_dir() and not (folder / STAMP).exists():
-            with held(folder, wait=False) as ours:
-                if ours:
+        ours = folder.is_dir() and OUR_FOLDER.search(folder.name)
+        if ours and not (folder / STAMP).exists():
+            with held(folder, wait=False) as free:
+                if free:
                     delete(folder)
 
 

@@ -5,6 +5,7 @@ build that uv can find (`cu126`, `rocm7.1`) takes the CUDA lock without torch, w
 from PyTorch's own index; those few packages are pinned, but not hashed.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -82,6 +83,13 @@ def nvidia_driver(proc: Path = Path("/proc/driver/nvidia/version")) -> int | Non
         return int(match[1])
     if text:
         return 0
+    asked = _driver_asked()
+    return 0 if asked is None and Path("/dev/nvidiactl").exists() else asked
+
+
+@functools.cache
+def _driver_asked() -> int | None:
+    """The driver's major version by `nvidia-smi`, which takes a second; None when it has none."""
     if program := shutil.which("nvidia-smi"):
         query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
         try:
@@ -92,7 +100,7 @@ def nvidia_driver(proc: Path = Path("/proc/driver/nvidia/version")) -> int | Non
             return None  # installed, but does not answer: a login node without a driver
         if code == 0 and (match := re.match(r"(\d+)\.", answer)):
             return int(match[1])
-    return 0 if Path("/dev/nvidiactl").exists() else None
+    return None
 
 
 def gpu_visible(environ: Mapping[str, str] | None = None) -> bool:
