@@ -55,7 +55,6 @@ def examine(backend: str) -> list[Check]:
         return [Check("environment", "fail", detail, error.hint)]
     found = [
         Check("environment", "ok", f"{environment.prefix} ({_origin(environment)})"),
-        Check("python", "ok", f"Python {facts['python']}, torch {facts['torch'] or 'missing'}"),
         *_release(environment, facts[backend]),
         *_room(),
     ]
