@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -285,6 +287,19 @@ def test_the_shipped_locks_are_complete_and_name_no_source(
     assert any(name.startswith("nvidia-cudnn") for name in lock.blocks) == (build == "cuda")
     assert {"deepspeed", "bitsandbytes", "wandb", "tensorboard"} <= set(lock.blocks)
     assert f"{backend}=={lock.release}" in (ROOT / "tools/lock.sh").read_text()
+
+
+def test_our_own_lock_has_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"], "hatchling"]
+    locked = (ROOT / "requirements-dev.txt").read_text()
+    missing = [
+        requirement
+        for requirement in asked
+        if f"\n{re.split('[<>=~! ;[]', requirement)[0].lower().replace('_', '-')}==" not in locked
+    ]
+    assert missing == [], "run `make lock`"
+    assert "://" not in locked
 
 
 def test_a_lock_is_its_content_and_not_its_comments(tmp_path: Path) -> None:
