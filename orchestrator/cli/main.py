@@ -10,6 +10,9 @@ from orchestrator import __version__
 from orchestrator.cli import backend, recipe, runs, stages
 from orchestrator.errors import Exit, FtError
 
+# ft has no pydantic plug-ins; looking for some reads the metadata of every installed package
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+
 app = typer.Typer(
     name="ft",
     help="Fine-tune language models: one strict recipe, two backends, every token accounted for.",

@@ -116,7 +116,6 @@ def validate(
     from orchestrator.errors import Exit, UsageError
     from orchestrator.findings import RecipeError, errors_of
     from orchestrator.recipe.sources import recipe_names
-    from orchestrator.setup_run import find_problems
 
     json_mode(as_json)
     names = [*(recipes or []), *(recipe_names() if every else [])]
@@ -126,7 +125,10 @@ def validate(
     reports = []
     for name in names:
         try:
-            findings = find_problems(load(name, overrides, backend))
+            loaded = load(name, overrides, backend)
+            from orchestrator.setup_run import find_problems  # after what fails soonest
+
+            findings = find_problems(loaded)
         except RecipeError as error:
             findings = list(error.findings)
         found += findings

@@ -129,18 +129,20 @@ class BackendContract:
     backend: str
 
     @pytest.fixture(scope="class")
-    def place(self, tmp_path_factory: pytest.TempPathFactory) -> Place:
-        return Place(tmp_path_factory.mktemp(self.backend))
+    @classmethod
+    def place(cls, tmp_path_factory: pytest.TempPathFactory) -> Place:
+        return Place(tmp_path_factory.mktemp(cls.backend))
 
     @pytest.fixture(scope="class")
-    def finished(self, place: Place) -> Callable[[str], Path]:
+    @classmethod
+    def finished(cls, place: Place) -> Callable[[str], Path]:
         """A finished smoke run of a recipe, made once."""
         made: dict[str, Path] = {}
 
         def run(recipe: str) -> Path:
             if recipe not in made:
                 done = place.ft(
-                    "recipe", "run", recipe, "--smoke", "--backend", self.backend, "--json"
+                    "recipe", "run", recipe, "--smoke", "--backend", cls.backend, "--json"
                 )
                 assert done.code == 0, done.err
                 made[recipe] = Path(done.json["path"])
@@ -262,13 +264,12 @@ class BackendContract:
     ) -> None:
         base = record(finished("mistral-qlora"))["context"]["base"]
         data = tmp_path / "d.jsonl"
-        row = {"instruction": "word " * 400, "input": "", "output": "yes"}
+        row = {"instruction": "word " * 400, "input": "", "output": "yes " * 30}
         data.write_text((json.dumps(row) + "\n") * 8)
-        native = {"axolotl": {"excess_length_strategy": "truncate"}}
         recipe = write_recipe(
             tmp_path / "r.yaml",
-            **{"backend": self.backend, "model.base": base, "data.sequence_length": 64,
-               "data.overlong": "truncate", "native": native if self.backend == "axolotl" else {},
+            **{"backend": self.backend, "model.base": base, "data.sequence_length": 16,
+               "data.overlong": "truncate",
                "data.sources": [{"path": str(data), "format": "alpaca"}]},
         )  # fmt: skip
         done = place.ft("recipe", "run", recipe)
