@@ -50,7 +50,7 @@ $(DONE): requirements-dev.txt pyproject.toml
 	    install+=(--python $(VENV)/bin/python); \
 	    "$${install[@]}" --require-hashes --requirement requirements-dev.txt; \
 	    "$${install[@]}" --no-deps --no-build-isolation --editable .
-	@$(VENV)/bin/python -m compileall -q orchestrator 
+	@$(VENV)/bin/python -m compileall -q orchestrator
 	@echo '$(CURDIR)' > $(DONE)
 	@echo 'ft is in $(VENV)/bin/ft'
 
