@@ -73,6 +73,26 @@ def preprocessing() -> Iterator[None]:
         del os.environ[PREPROCESS_FLAG]
 
 
+def accept_whole_validation_sizes() -> None:
+    """Let preference data be split by a number of rows.
+
+    axolotl 0.19.0 hands ``val_set_size: 20`` to ``train_test_split`` as 20.0 there, which is
+    neither a count nor a share and is refused (``utils.data.rl`` lacks the conversion that
+    ``utils.data.sft`` has).
+    """
+    from axolotl.utils.data import rl
+
+    original = rl.create_train_validation_split
+    if getattr(original, "by_ft", False):
+        return
+
+    def split(dataset: Any, cfg: Any, size: float) -> Any:
+        return original(dataset, cfg, int(size) if size > 1 else size)
+
+    split.by_ft = True  # type: ignore[attr-defined]
+    rl.create_train_validation_split = split
+
+
 def saved_dataset(cfg: Any, datasets: Any, tokenizer: Any) -> str | None:
     """Where axolotl put the prepared rows: a folder named after a hash of the configuration."""
     from axolotl.utils.data.shared import (
@@ -118,6 +138,7 @@ def tokenize(config: Path, prepared: Path) -> Result:
         )
     hint = "Check that every data file exists, is not empty, and has the columns the recipe names."
     with backend_errors("Preparing the data", hint), disable_datasets_caching():
+        accept_whole_validation_sizes()
         load = load_preference_datasets if cfg.rl else load_datasets
         meta = load(cfg=cfg)
     rows = len(meta.train_dataset)
@@ -184,9 +205,22 @@ def run_training(config: Path, resume: str | None, recorder: Recorder) -> None:
                 resume_from_checkpoint=resume,
                 auto_resume_from_checkpoints=False,
             )
+        accept_whole_validation_sizes()
         do_train(cfg, TrainerCliArgs())
+        if cfg.adapter and not cfg.relora and rank() == 0:
+            drop_stray_weights(Path(cfg.output_dir))
     finally:
         session.recorder = None
+
+
+def drop_stray_weights(output: Path) -> None:
+    """Remove a full-model file that lies beside an adapter.
+
+    axolotl 0.19.0 saves KTO adapters twice, the second time as ``model.safetensors`` with the
+    adapter's names inside; transformers would load that file as the model.
+    """
+    if (output / "adapter_model.safetensors").is_file():
+        (output / "model.safetensors").unlink(missing_ok=True)
 
 
 def merge(request: Request) -> Result:

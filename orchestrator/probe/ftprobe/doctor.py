@@ -5,6 +5,7 @@ broken library never hides the checks after it. A library that kills the process
 the one thing this cannot report; the orchestrator sees that as a missing result.
 """
 
+import math
 import os
 import platform
 import shutil
@@ -61,16 +62,15 @@ def packages(backend: str) -> Iterator[Check]:
 def backend_import(backend: str) -> Check:
     """What training imports, imported."""
     if backend == "axolotl":
-        import axolotl.cli.train
-        import axolotl.train
+        from axolotl.cli.train import do_train  # noqa: F401
+        from axolotl.train import train  # noqa: F401
 
         return Check("import", "ok", f"axolotl {version('axolotl')}")
     from . import torchaudio_stub
 
     stubbed = torchaudio_stub.install()
-    import llamafactory.train.tuner
+    from llamafactory.train.tuner import run_exp  # noqa: F401
 
-    assert llamafactory.train.tuner.run_exp
     audio = "torchaudio is stubbed (text only)" if stubbed else "torchaudio is installed"
     return Check("import", "ok", f"llamafactory {version('llamafactory')}; {audio}")
 
@@ -194,7 +194,7 @@ def training_step() -> Check:
     loss = model(input_ids=ids, labels=ids).loss
     loss.backward()
     value = float(loss)
-    if value == value and model.lm_head.weight.grad is not None:
+    if math.isfinite(value) and model.lm_head.weight.grad is not None:
         return Check("step", "ok", f"forward and backward on {where}, loss {value:.2f}")
     return Check("step", "fail", f"loss {value} on {where}", "torch is broken here; reinstall it.")
 

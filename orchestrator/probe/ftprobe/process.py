@@ -9,6 +9,7 @@ Exit codes: 0 done, 3 an expected failure (the result says what to do), 130 inte
 """
 
 import atexit
+import ctypes
 import json
 import os
 import signal
@@ -60,7 +61,7 @@ def run(request_file: Path) -> int:
         if rank() == 0:
             write_json(result_file, value)
 
-    leave_out(str(request.get("task")))
+    leave_out(request)
     try:
         result = perform(request)
     except ProbeError as error:
@@ -78,6 +79,19 @@ def run(request_file: Path) -> int:
     return 0
 
 
+def end_with_parent() -> None:
+    """Let the system end this process when the one that started it dies, even by SIGKILL.
+
+    Else a killed `ft` would leave a training behind that nobody sees and that keeps the GPU.
+    1 is PR_SET_PDEATHSIG (Linux); elsewhere nothing happens.
+    """
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before we asked
+            sys.exit(EXIT_DEFECT)
+
+
 def main(argv: list[str]) -> NoReturn:
     """Run one request and end the process.
 
@@ -87,4 +101,5 @@ def main(argv: list[str]) -> NoReturn:
     if len(argv) != 2:
         sys.exit("usage: stage.py REQUEST.json")
     sys.argv = argv[:1]
+    end_with_parent()
     leave(run(Path(argv[1])))
