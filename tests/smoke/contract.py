@@ -4,13 +4,14 @@ A finished smoke run per recipe is shared by the tests that look at it, because 
 start-up is nearly all of the time.
 """
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,16 +53,28 @@ class Place:
         """Run `ft` here."""
         return ft(*arguments, cwd=self.work, FT_HOME=str(self.home))
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start `ft` here and do not wait."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli.main", *arguments],
+    @contextlib.contextmanager
+    def started(self, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
+        """Start `ft recipe run` here; give the process and, as soon as it is there, its run."""
+        runs = self.work / "runs"
+        before = set(runs.iterdir()) if runs.is_dir() else set()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.cli.main", "recipe", "run", *arguments],
             cwd=self.work,
             env={**os.environ, "PYTHONPATH": str(ROOT), "FT_HOME": str(self.home)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        try:
+            new = wait_for(
+                lambda: next((r for r in runs.iterdir() if r not in before and record(r)), None),
+                alive=process,
+            )
+            yield process, new
+        finally:
+            process.kill()
+            process.communicate()
 
     def run_folder(self) -> Path:
         """The newest run."""
@@ -88,10 +101,14 @@ def record(run: Path) -> dict[str, Any]:
     return document
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 180) -> Any:
-    """Poll until the condition holds."""
+def wait_for(
+    condition: Callable[[], Any], seconds: float = 240, alive: "subprocess.Popen[str] | None" = None
+) -> Any:
+    """Poll until the condition holds; fail at once if the process that should do it has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        if alive and alive.poll() is not None:
+            raise AssertionError(f"it ended with {alive.returncode}: {alive.communicate()[0]}")
         try:
             value = condition()
         except (OSError, ValueError, KeyError, IndexError):
@@ -115,11 +132,6 @@ def processes_of(run: Path) -> list[int]:
             if str(run) in line and state != "Z" and int(entry.name) != os.getpid():
                 found.append(int(entry.name))
     return found
-
-
-def at_step(run: Callable[[], Path], step: int) -> Callable[[], bool]:
-    """Whether training has logged that step."""
-    return lambda: max(losses(run()), default=0) >= step
 
 
 @pytest.mark.backend
@@ -283,15 +295,11 @@ class BackendContract:
         self, finished: Callable[[str], Path], place: Place
     ) -> None:
         whole = losses(finished("mistral-qlora"))
-        process = place.start(
-            "recipe", "run", "mistral-qlora", "--smoke", "--backend", self.backend
-        )
-        known = set((place.work / "runs").iterdir())
-        run = wait_for(lambda: next(iter(set((place.work / "runs").iterdir()) - known), None))
-        wait_for(at_step(lambda: run, STEPS // 2 + 2))
-        os.kill(record(run)["stages"]["train"]["pid"], signal.SIGKILL)
-        output, _ = process.communicate(timeout=60)
-        assert process.returncode == 5, output
+        with place.started("mistral-qlora", "--smoke", "--backend", self.backend) as (ft, run):
+            wait_for(lambda: max(losses(run)) >= STEPS // 2 + 2, alive=ft)
+            os.kill(record(run)["stages"]["train"]["pid"], signal.SIGKILL)
+            output, _ = ft.communicate(timeout=60)
+        assert ft.returncode == 5, output
         assert record(run)["status"] == "failed"
         assert processes_of(run) == []
         done = place.ft("recipe", "run", "--resume", run, "--json")
@@ -301,16 +309,13 @@ class BackendContract:
         assert losses(run) == pytest.approx(whole, rel=1e-5)
 
     def test_interruption_leaves_no_process_and_says_so(self, place: Place) -> None:
-        before = set((place.work / "runs").iterdir()) if (place.work / "runs").is_dir() else set()
-        process = place.start(
-            "recipe", "run", "mistral-qlora", "--smoke", "--backend", self.backend
-        )
-        run = wait_for(lambda: next(iter(set((place.work / "runs").iterdir()) - before), None))
-        wait_for(lambda: record(run)["stages"]["train"].get("pid"))
-        time.sleep(2)
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-        assert process.returncode == 130, output
+        with place.started("mistral-qlora", "--smoke", "--backend", self.backend) as (ft, run):
+            wait_for(lambda: record(run)["stages"]["train"].get("pid"), alive=ft)
+            time.sleep(2)
+            assert processes_of(run)
+            ft.send_signal(signal.SIGINT)
+            output, _ = ft.communicate(timeout=60)
+        assert ft.returncode == 130, output
         assert "Traceback" not in output
         assert "--resume" in output
         assert record(run)["status"] == "interrupted"
@@ -318,16 +323,13 @@ class BackendContract:
         assert processes_of(run) == []
 
     def test_killed_orchestrator_takes_its_child_along(self, place: Place) -> None:
-        before = set((place.work / "runs").iterdir()) if (place.work / "runs").is_dir() else set()
-        process = place.start(
-            "recipe", "run", "mistral-qlora", "--smoke", "--backend", self.backend
-        )
-        run = wait_for(lambda: next(iter(set((place.work / "runs").iterdir()) - before), None))
-        wait_for(lambda: record(run)["stages"]["train"].get("pid"))
-        time.sleep(2)
-        process.kill()
-        process.communicate(timeout=60)
-        wait_for(lambda: not processes_of(run), 30)
+        with place.started("mistral-qlora", "--smoke", "--backend", self.backend) as (ft, run):
+            wait_for(lambda: record(run)["stages"]["train"].get("pid"), alive=ft)
+            time.sleep(2)
+            assert processes_of(run)
+            ft.kill()
+            ft.communicate(timeout=60)
+            wait_for(lambda: not processes_of(run), 4)
         listed = {entry["path"]: entry for entry in place.ft("runs", "list", "--json").json}
         assert listed[str(run)]["status"] == "died"
 
