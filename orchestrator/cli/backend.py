@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from orchestrator.environments.doctor import Check
     from orchestrator.environments.environment import Environment
 
-app = typer.Typer(no_args_is_help=True, help="The environments that the backends live in.")
+app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="The environments that the backends live in."
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="axolotl or llamafactory")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="axolotl, llamafactory")]

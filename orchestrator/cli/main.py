@@ -14,6 +14,7 @@ from orchestrator.errors import Exit, FtError
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
 
 app = typer.Typer(
+    rich_markup_mode=None,  # importing what draws the boxes takes longer than all the rest
     name="ft",
     help="Fine-tune language models: one strict recipe, two backends, every token accounted for.",
     no_args_is_help=True,

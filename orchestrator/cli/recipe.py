@@ -23,12 +23,14 @@ from orchestrator.cli.common import (
     start,
 )
 
-app = typer.Typer(help="List, check, render and run recipes.", no_args_is_help=True)
+app = typer.Typer(
+    rich_markup_mode=None, help="List, check, render and run recipes.", no_args_is_help=True
+)
 
 
 @app.command("list")
 def list_recipes(as_json: AsJson = False) -> None:
-    """Recipes that can be named: your ./recipes and the shipped ones."""
+    """List your ./recipes and the shipped ones."""
     from orchestrator import ui
     from orchestrator.findings import RecipeError
     from orchestrator.recipe.load import load as load_file
@@ -91,7 +93,7 @@ def new(
     overrides: Overrides = None,
     backend: BackendName = None,
 ) -> None:
-    """Write a new recipe, from a shipped one with its comments."""
+    """Write a new recipe with comments."""
     from orchestrator import ui
     from orchestrator.recipe.writing import new_recipe
 
@@ -111,7 +113,7 @@ def validate(
     every: Annotated[bool, typer.Option("--all", help="Every recipe that can be named.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check recipes and their local data; all findings at once, in under a second."""
+    """Check recipes and their local data."""
     from orchestrator import ui
     from orchestrator.errors import Exit, UsageError
     from orchestrator.findings import RecipeError, errors_of
@@ -156,7 +158,7 @@ def render(
     backend: BackendName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the backend's own files only, for use with the backend's own commands."""
+    """Write the backend's files only."""
     from orchestrator import ui
     from orchestrator.files import write_atomic
     from orchestrator.setup_run import standalone
@@ -182,7 +184,7 @@ def plan(
     offline: OfflineFlag = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print every file and every command of a run, and touch nothing."""
+    """Print all files and commands of a run."""
     from orchestrator import ui
     from orchestrator.planning_view import plan_document, show_plan
     from orchestrator.setup_run import planned_only
@@ -214,7 +216,7 @@ def run(
     offline: OfflineFlag = False,
     as_json: AsJson = False,
 ) -> None:
-    """Walk all stages: fetch, preprocess, inspect, train, merge, export."""
+    """Run a recipe through all its stages."""
     from orchestrator.errors import UsageError
 
     json_mode(as_json)

@@ -7,7 +7,7 @@ import typer
 
 from orchestrator.cli.common import AsJson, json_mode
 
-app = typer.Typer(help="List and show runs.", no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, help="List and show runs.", no_args_is_help=True)
 
 Directory = Annotated[Path, typer.Option("--in", help="Folder that holds the runs.")]
 

@@ -23,10 +23,10 @@ from orchestrator.cli.common import (
 )
 
 HELP = {
-    "preprocess": "Tokenize and mask the data with the backend's own step.",
-    "train": "Train; on a recipe after the stages before it, on a run from its last checkpoint.",
-    "merge": "Merge the LoRA into the unquantized base and compare the two.",
-    "export": "Make a clean model folder, and push it if the recipe says so.",
+    "preprocess": "Tokenize and mask the data, once.",
+    "train": "Train a recipe, or go on training a run.",
+    "merge": "Merge the LoRA into its base and verify it.",
+    "export": "Make a clean model folder, and push it.",
 }
 
 
@@ -96,7 +96,10 @@ def inspect_tokens(
     offline: OfflineFlag = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show which tokens are trained and which are masked, in the backend's own prepared data."""
+    """Show which tokens are trained.
+
+    Reads the backend's own prepared data; prepares it first if it is not there.
+    """
     from orchestrator import stages, ui
     from orchestrator.errors import UsageError
     from orchestrator.labels.report import pick_rows, report
