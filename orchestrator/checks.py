@@ -1,7 +1,7 @@
 """Rules over several fields of a recipe: generators of findings, pure and quick.
 
 `FT2xx` are the recipe's own rules, `FT4xx` what the chosen backend cannot do (in its module).
-Rules that need to look at files are in `data_check.py` and `preflight.py`.
+Rules that need to look at files are in `data_check.py` and `setup_run.py`.
 """
 
 import difflib
@@ -20,6 +20,19 @@ Check = Callable[[Recipe], Iterator[Finding]]
 PREQUANTIZED = re.compile(
     r"(?i)(?<![a-z])(gptq|awq|aqlm|eetq|hqq|exl2|gguf|bnb|nf4|fp8|(?:4|8)-?bits?|int[48])(?![a-z])"
 )
+SECRET = re.compile(r"(?i)(^|_)(token|api_key|password|secret)$")
+OWNED = {
+    "output_dir": "every run has a folder of its own (output.directory)",
+    "overwrite_output_dir": "every run has a folder of its own",
+    "dataset_prepared_path": "prepared data is named by its content",
+    "tokenized_path": "prepared data is named by its content",
+    "resume_from_checkpoint": "use `ft recipe run --resume`",
+    "auto_resume_from_checkpoints": "use `ft recipe run --resume`",
+    "hub_model_id": "use output.push_to_hub",
+    "push_to_hub": "use output.push_to_hub",
+}
+"""Native keys that would move what ft looks after, and what to use instead."""
+
 EIGHT_BIT_OPTIMIZERS = {"adamw_bnb_8bit", "paged_adamw_8bit", "lion_8bit"}
 
 
@@ -120,30 +133,28 @@ def data_formats(recipe: Recipe) -> Iterator[Finding]:
     """Formats fit the stage, columns fit the format."""
     stage = recipe.training.stage
     fitting = STAGE_FORMATS[stage]
-    for group in ("sources", "validation_sources"):
-        for index, source in enumerate(getattr(recipe.data, group)):
-            field = f"data.{group}[{index}]"
-            if source.format not in fitting:
+    for field, source in recipe.data.all_sources():
+        if source.format not in fitting:
+            yield Finding(
+                "FT206",
+                "error",
+                f"{stage} cannot train on {source.format} rows",
+                field=f"{field}.format",
+                fix=f"format: {' or '.join(fitting)}",
+            )
+        for role in source.columns:
+            if role not in COLUMNS[source.format]:
                 yield Finding(
-                    "FT206",
+                    "FT207",
                     "error",
-                    f"{stage} cannot train on {source.format} rows",
-                    field=f"{field}.format",
-                    fix=f"format: {' or '.join(fitting)}",
+                    f"{source.format} rows have no column {role!r}",
+                    field=f"{field}.columns.{role}",
+                    fix=f"columns of {source.format}: {', '.join(COLUMNS[source.format])}",
                 )
-            for role in source.columns:
-                if role not in COLUMNS[source.format]:
-                    yield Finding(
-                        "FT207",
-                        "error",
-                        f"{source.format} rows have no column {role!r}",
-                        field=f"{field}.columns.{role}",
-                        fix=f"columns of {source.format}: {', '.join(COLUMNS[source.format])}",
-                    )
-            if source.roles and source.format not in ("messages", "sharegpt", "preference"):
-                yield Finding(
-                    "FT207", "error", f"{source.format} rows have no roles", field=f"{field}.roles"
-                )
+        if source.roles and source.format not in ("messages", "sharegpt", "preference"):
+            yield Finding(
+                "FT207", "error", f"{source.format} rows have no roles", field=f"{field}.roles"
+            )
 
 
 def chat_template(recipe: Recipe) -> Iterator[Finding]:
@@ -151,7 +162,7 @@ def chat_template(recipe: Recipe) -> Iterator[Finding]:
     name = recipe.data.chat_template
     backend = BACKENDS[recipe.backend]
     known = TEMPLATES.get(name)
-    formats = {source.format for source in recipe.data.sources}
+    formats = {source.format for _, source in recipe.data.all_sources()}
     if name.endswith(".jinja") or name in (TOKENIZER, ALPACA):
         pass
     elif known:
@@ -297,6 +308,14 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.offload",
             fix="--set distributed.zero_stage=3, or offload: optimizer",
         )
+    if spread.nodes > 1:
+        yield Finding(
+            "FT222",
+            "error",
+            "runs on several nodes cannot be started yet",
+            field="distributed.nodes",
+            fix="--set distributed.nodes=1",
+        )
     sharded = spread.strategy == "fsdp" or (
         spread.strategy == "deepspeed" and spread.zero_stage == 3
     )
@@ -350,6 +369,14 @@ def native(recipe: Recipe) -> Iterator[Finding]:
         block = getattr(recipe.native, name)
         known = backend.native_keys() if block else {}
         for key in block:
+            if key in OWNED or SECRET.search(key):
+                secret = "a secret belongs into the environment" if SECRET.search(key) else ""
+                yield Finding(
+                    "FT223",
+                    "error",
+                    f"{key!r} cannot be set here: {secret or OWNED[key]}",
+                    field=f"native.{name}.{key}",
+                )
             if key in known:
                 continue
             close = difflib.get_close_matches(key, known, n=1)

@@ -2,50 +2,71 @@
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from orchestrator import shell
 from orchestrator.backends.base import Target
 from orchestrator.errors import LaunchError
+from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One visible GPU: index as CUDA_VISIBLE_DEVICES takes it, name, MiB, compute capability."""
+    """One GPU: name as CUDA_VISIBLE_DEVICES takes it, uuid, model, MiB, compute capability (0.0:
+    not known)."""
 
     index: str
+    uuid: str
     name: str
     memory: int
     capability: float
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The visible NVIDIA GPUs; empty without a driver."""
-    program = shutil.which("nvidia-smi")
+    """The GPUs that CUDA would see, in its order; empty without a driver."""
+    found = _installed()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not program or visible == "":
-        return ()
-    query = "--query-gpu=index,name,memory.total,compute_cap"
-    try:
-        code, out, _ = shell.capture(
-            [program, query, "--format=csv,noheader,nounits"],
-            env={"PATH": shell.system_path()},
-            timeout=20,
-        )
-    except LaunchError:
-        return ()
-    found = []
-    for line in out.splitlines() if code == 0 else ():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == 4 and fields[2].isdigit():
-            found.append(Gpu(fields[0], fields[1], int(fields[2]), float(fields[3] or 0)))
     if visible is None:
-        return tuple(found)
-    wanted = [name.strip() for name in visible.split(",")]
-    if not all(name.isdigit() for name in wanted):  # UUIDs: the count is all we need
-        return tuple(found[: len(wanted)])
-    return tuple(gpu for gpu in found if gpu.index in wanted)
+        return found
+    chosen = []
+    for name in (word.strip() for word in visible.split(",")):
+        match = next((gpu for gpu in found if name in (gpu.index, gpu.uuid)), None)
+        if match is None and name.startswith(("GPU-", "MIG-")) and found:
+            match = next((gpu for gpu in found if gpu.uuid.startswith(name)), found[0])
+        if match is None:  # CUDA ignores everything behind a name that it does not know
+            break
+        chosen.append(replace(match, index=name))
+    return tuple(chosen)
+
+
+def _installed() -> tuple[Gpu, ...]:
+    """All NVIDIA GPUs of this machine. Old drivers do not tell the compute capability."""
+    program = shutil.which("nvidia-smi")
+    for fields in ("index,uuid,name,memory.total,compute_cap", "index,uuid,name,memory.total"):
+        if program is None:
+            break
+        argv = [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+        try:
+            code, out, _ = shell.capture(argv, env={"PATH": shell.system_path()}, timeout=20)
+        except LaunchError:
+            break
+        if code == 0:
+            rows = [[value.strip() for value in line.split(",")] for line in out.splitlines()]
+            return tuple(_gpu(row) for row in rows if len(row) >= 4)
+    return ()
+
+
+def _gpu(row: list[str]) -> Gpu:
+    return Gpu(row[0], row[1], row[2], int(_number(row[3])), _number(row[4]) if row[4:] else 0.0)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # [N/A], [Not Supported]
+        return 0.0
 
 
 def target_for(recipe: Recipe, found: tuple[Gpu, ...]) -> Target:
@@ -54,9 +75,31 @@ def target_for(recipe: Recipe, found: tuple[Gpu, ...]) -> Target:
     alone = spread.strategy == "none"
     if not found:
         return Target("cpu", bf16=False, processes=1 if alone else spread.gpus or 1)
-    bf16 = min(gpu.capability for gpu in found) >= 8.0
+    # a GPU that does not say what it can do is taken for one of the last years
+    bf16 = min(gpu.capability or 8.0 for gpu in found) >= 8.0
     processes = 1 if alone else spread.gpus or len(found)
     return Target("cuda", bf16=bf16, processes=processes)
+
+
+def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
+    """What this machine's GPUs mean for the recipe (`FT224`)."""
+    wanted = recipe.distributed.gpus
+    if not found:
+        yield Finding(
+            "FT224",
+            "warning",
+            "no GPU is seen: everything is computed on the CPU, in float32",
+            field="distributed",
+            fix="run it where there is a GPU, or try it with --smoke",
+        )
+    elif wanted and recipe.distributed.strategy != "none" and wanted > len(found):
+        yield Finding(
+            "FT224",
+            "error",
+            f"{wanted} GPUs are asked for, {len(found)} are seen",
+            field="distributed.gpus",
+            fix=f"--set distributed.gpus={len(found)}",
+        )
 
 
 def rendering_target(recipe: Recipe) -> Target:

@@ -5,7 +5,6 @@ with a reason, or interrupted; a stage that was started again starts from clean 
 """
 
 import contextlib
-import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,13 @@ from typing import Any
 from orchestrator import shell, stages
 from orchestrator.diagnosis import diagnose
 from orchestrator.environments.environment import Environment, process_environment
-from orchestrator.errors import BackendError, FtError, LaunchError, RunInterrupted
+from orchestrator.errors import (
+    ArtifactError,
+    BackendError,
+    FtError,
+    LaunchError,
+    RunInterrupted,
+)
 from orchestrator.files import read_json, write_json
 from orchestrator.metrics import Tail, Training
 from orchestrator.plan import STAGES, Plan, Stage
@@ -46,6 +51,7 @@ class Pipeline:
             self.record.update(status="running", error=None)
             if again:
                 self._forget_from(again)
+            self._forget_what_is_gone()
             try:
                 for stage in self.plan.stages:
                     if STAGES.index(stage.name) > STAGES.index(_name(until)):
@@ -71,6 +77,26 @@ class Pipeline:
         for name in names[names.index(_name(first)) :]:
             self.record.layout.marker(name).unlink(missing_ok=True)
             self.record.stage(name, status="waiting")
+
+    def _forget_what_is_gone(self) -> None:
+        """Markers are believed only while what they stand for is there.
+
+        Without its prepared data a training would tokenize by itself, unjudged and in every rank.
+
+        Raises:
+            ArtifactError: what training made was removed; that is never redone unasked.
+        """
+        layout = self.record.layout
+        if layout.marker("train").is_file():
+            if not stages.has_weights(self.plan.training_output):
+                raise ArtifactError(
+                    f"{self.plan.training_output} is gone or has no weights",
+                    hint="put it back, or start a new run",
+                )
+        elif stages.prepared_facts(Path(self.plan.context.prepared)) is None:
+            self._forget_from("preprocess")
+        if layout.marker("merge").is_file() and not stages.has_weights(layout.merged):
+            self._forget_from("merge")
 
     def _walk(self, stage: Stage) -> None:
         layout, name = self.record.layout, stage.name
@@ -120,9 +146,7 @@ class Pipeline:
         env = process_environment(
             self.environment, offline=self.plan.context.offline, extra=stage.variables
         )
-        self.record.stage(
-            name, command=list(stage.argv), variables=shell.without_secrets(dict(stage.variables))
-        )
+        self.record.stage(name, command=list(stage.argv), environment=shell.difference(env))
         log = layout.log(name)
         tail, training = Tail(layout.events, from_end=True), Training()
 
@@ -209,8 +233,3 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def clean(folder: Path) -> None:
-    """Remove a folder that a stage left half-written."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator import smoke
 from orchestrator.backends.base import Paths, Rendered, RenderedFile, Target
 from orchestrator.backends.registry import BACKENDS
 from orchestrator.launchers import local
@@ -21,9 +20,6 @@ from orchestrator.runs.layout import RunLayout
 
 StageName = Literal["fetch", "preprocess", "inspect", "train", "merge", "export"]
 STAGES: tuple[StageName, ...] = ("fetch", "preprocess", "inspect", "train", "merge", "export")
-
-SMOKE_DATA = "smoke-data.jsonl"
-"""Name of the small data set inside `rendered/`."""
 
 VERIFY_PROMPT = "Below is an instruction that describes a task. What is two plus three?"
 
@@ -102,13 +98,6 @@ class Plan:
         return next((stage for stage in self.stages if stage.name == name), None)
 
 
-def with_sources(
-    context: Context, sources: tuple[str, ...], validation: tuple[str, ...]
-) -> Context:
-    """The context with other data paths."""
-    return dataclasses.replace(context, sources=sources, validation_sources=validation)
-
-
 def build(recipe: Recipe, context: Context) -> Plan:
     """The plan of a recipe in a context."""
     layout = RunLayout(Path(context.root))
@@ -149,6 +138,8 @@ def build(recipe: Recipe, context: Context) -> Plan:
                 {
                     "adapter": str(training),
                     "base": context.base or recipe.model.base,
+                    "revision": recipe.model.revision,
+                    "trust_remote_code": recipe.model.trust_remote_code,
                     "output": str(layout.merged),
                     "verify": True,
                     "prompt": VERIFY_PROMPT,
@@ -163,10 +154,7 @@ def build(recipe: Recipe, context: Context) -> Plan:
         for s in stages
         if s.request is not None
     )
-    data = (
-        (RenderedFile(SMOKE_DATA, smoke.data_for(recipe.data.sources[0])),) if context.smoke else ()
-    )
-    return Plan(recipe, context, rendered, (*rendered.files, *data, *requests), tuple(stages))
+    return Plan(recipe, context, rendered, (*rendered.files, *requests), tuple(stages))
 
 
 def _fetch(recipe: Recipe, context: Context, layout: RunLayout) -> Stage:

@@ -36,10 +36,6 @@ def show_plan(plan: Plan) -> None:
     from rich.syntax import Syntax
 
     for file in plan.files:
-        if file.name.endswith(".jsonl"):
-            ui.say(Rule(f"rendered/{file.name}", align="left", style="cyan"))
-            ui.say(f"{len(file.text.splitlines())} rows")
-            continue
         ui.say(Rule(f"rendered/{file.name}", align="left", style="cyan"))
         language = "json" if file.name.endswith(".json") else "yaml"
         if ui.screen.out.is_terminal:

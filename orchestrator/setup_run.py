@@ -23,7 +23,6 @@ from orchestrator.findings import Finding, RecipeError
 from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.sources import local_path, looks_local
-from orchestrator.runs.layout import RunLayout
 from orchestrator.runs.record import Record, new_layout, now
 
 PROBE = Path(__file__).resolve().parent / "probe" / "stage.py"
@@ -42,10 +41,6 @@ class Resolved:
     def plan(self, root: Path, python: str) -> plan.Plan:
         """The plan of a run in `root` with the backend's interpreter."""
         context = plan.Context(root=str(root), python=python, probe=str(PROBE), **self.facts)
-        if context.smoke:
-            data = str(RunLayout(root).rendered / plan.SMOKE_DATA)
-            others = (data,) if self.recipe.data.validation_sources else ()
-            context = plan.with_sources(context, (data,), others)
         return plan.build(self.recipe, context)
 
 
@@ -125,6 +120,8 @@ def resolve(loaded: Loaded, *, smoke_run: bool = False, offline: bool = False) -
     """
     beside = loaded.file.resolve().parent
     findings = find_problems(loaded, data=not smoke_run)
+    if not smoke_run:
+        findings += placed(list(hardware.problems(loaded.recipe, hardware.gpus())), loaded)
     if has_errors(findings):
         raise RecipeError(findings)
     recipe, changes = loaded.recipe, tuple[str, ...]()
@@ -147,12 +144,14 @@ def _smoke_facts(recipe: Recipe, family: str) -> dict[str, Any]:
     seed = recipe.training.seed
     key = smoke.twin_key(family, RELEASES[recipe.backend], seed)
     directory = home() / "twins" / key
-    data = smoke.data_for(recipe.data.sources[0])
+    digest = fingerprint.text_digest(smoke.data_for(recipe.data.sources[0]))
+    # one place for the same content: axolotl's own hash of prepared data has the path in it
+    data = str(home() / "smoke-data" / f"{digest[:16]}.jsonl")
     name = fingerprint.prepared_name(
         recipe,
         release=RELEASES[recipe.backend],
         tokenizer=key,
-        contents=[fingerprint.text_digest(data)],
+        contents=[digest],
         template="",
     )
     folder = PROBE.parent.parent / "smoke_data"
@@ -161,6 +160,8 @@ def _smoke_facts(recipe: Recipe, family: str) -> dict[str, Any]:
         "prepared": str(home() / "prepared" / name),
         "target": Target("cpu", bf16=False, processes=1),
         "base": str(directory),
+        "sources": (data,),
+        "validation_sources": (data,) if recipe.data.validation_sources else (),
         "offline": True,
         "smoke": {
             "family": family,
@@ -181,13 +182,15 @@ def _facts(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
         if recipe.data.chat_template.endswith(".jinja")
         else None
     )
+    # with the path: axolotl's own hash of prepared data has it in it, the content is in ours
     contents = [
-        fingerprint.file_digest(path) if path else name for name, path in (*sources, *others)
+        f"{path}:{fingerprint.file_digest(path)}" if path else name
+        for name, path in (*sources, *others)
     ]
     name = fingerprint.prepared_name(
         recipe,
         release=RELEASES[recipe.backend],
-        tokenizer=fingerprint.tokenizer_digest(base) if base else recipe.model.base,
+        tokenizer=f"{base}:{fingerprint.tokenizer_digest(base)}" if base else recipe.model.base,
         contents=contents,
         template=fingerprint.file_digest(template) if template else "",
     )
@@ -212,6 +215,10 @@ def create(resolved: Resolved, environment: Environment) -> tuple[plan.Plan, Rec
     planned = resolved.plan(layout.root, str(environment.python))
     for file in planned.files:
         write_atomic(layout.rendered / file.name, file.text)
+    if planned.context.smoke:
+        write_atomic(
+            Path(planned.context.sources[0]), smoke.data_for(planned.recipe.data.sources[0])
+        )
     write_atomic(layout.recipe, yaml_out.dump(resolved.recipe.model_dump(mode="json")))
     record = Record(layout, {})
     record.update(

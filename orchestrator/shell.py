@@ -50,6 +50,13 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def difference(environment: Mapping[str, str]) -> dict[str, dict[str, str] | list[str]]:
+    """How a child's environment differs from ours, without secrets: set, and left out."""
+    set_ = {name: v for name, v in environment.items() if os.environ.get(name) != v}
+    removed = sorted(name for name in os.environ if name not in environment)
+    return {"set": without_secrets(set_), "removed": removed}
+
+
 def system_path() -> str:
     """The PATH of a child before its own folders are put in front."""
     return os.environ.get("PATH") or os.defpath

@@ -94,6 +94,22 @@ def test_json_is_one_document_whatever_happens(tmp_path: Path) -> None:
     assert len(ft("recipe", "list", "--json").json) >= 6
 
 
+def test_json_of_a_usage_error_is_a_document_too() -> None:
+    done = ft("recipe", "run", "mistral-qlora", "--nonsense", "--json")
+    assert (done.code, done.json["error"]["exit_code"]) == (2, 2)
+
+
+def test_broken_record_is_listed_and_cannot_be_resumed(tmp_path: Path) -> None:
+    for name, text in (("a", "{"), ("b", "{}")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text(text)
+    listed = ft("runs", "list", "--json", cwd=tmp_path)
+    assert [run["status"] for run in listed.json] == ["broken", "failed"]
+    for name in ("a", "b"):
+        done = ft("recipe", "run", "--resume", f"runs/{name}", cwd=tmp_path)
+        assert done.code == 2, done.err
+
+
 def test_show_schema_and_new(tmp_path: Path) -> None:
     assert ft("recipe", "show", "mistral-qlora").out.startswith("# QLoRA")
     shown = ft("recipe", "show", "mistral-qlora", "--resolved", "--set", "training.epochs=7")

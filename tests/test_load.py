@@ -130,6 +130,7 @@ def test_overrides(tmp_path: Path) -> None:
     [
         ("training.epohcs=3", "did you mean 'epochs'?"),
         ("training.epochs", "key=value"),
+        ("training..epochs=3", "key=value"),
         ("training.epochs=[", "YAML syntax"),
         ("data.sources.7.path=x", "data.sources[7]"),
         ("name.x=1", "is not a section"),

@@ -95,7 +95,7 @@ def start(resolved: "Resolved", *, install: bool) -> "Pipeline":
     return Pipeline(planned, record, environment)
 
 
-def reopen(run: Path) -> "Pipeline":
+def reopen(run: Path, *, install: bool = True, offline: bool = False) -> "Pipeline":
     """An existing run, with the environment that its backend uses now.
 
     Raises:
@@ -104,7 +104,8 @@ def reopen(run: Path) -> "Pipeline":
     import dataclasses
 
     from orchestrator import ui
-    from orchestrator.environments.environment import find
+    from orchestrator.environments.environment import ensure
+    from orchestrator.errors import UsageError
     from orchestrator.files import write_atomic
     from orchestrator.pipeline import Pipeline
     from orchestrator.plan import Context, build
@@ -112,11 +113,16 @@ def reopen(run: Path) -> "Pipeline":
     from orchestrator.runs.record import locked, open_record
 
     record = open_record(run)
+    if "context" not in record.document:
+        raise UsageError(f"{run} was never started", hint="start a new run from the recipe")
     recipe = load_file(record.layout.recipe).recipe
-    environment = find(recipe.backend)
+    environment = ensure(recipe.backend, install=install)
     context = Context.from_dict(record.document["context"])
     context = dataclasses.replace(
-        context, root=str(record.layout.root), python=str(environment.python)
+        context,
+        root=str(record.layout.root),
+        python=str(environment.python),
+        offline=context.offline or offline,
     )
     planned = build(recipe, context)
     with locked(record.layout):

@@ -79,6 +79,10 @@ def run(arguments: list[str]) -> int:
         usage = getattr(error, "show", None)
         if callable(usage) and hasattr(error, "exit_code"):  # click's own usage errors
             usage()
+            if "--json" in arguments:
+                from orchestrator import ui
+
+                ui.emit({"error": {"message": str(error), "exit_code": int(Exit.USAGE)}})
             return int(Exit.USAGE)
         return _bug(error)
 

@@ -229,7 +229,7 @@ def run(
         folder = run_named(resume)
         if folder is None:
             raise UsageError(f"there is no run {resume}", hint="`ft runs list` shows runs")
-        pipeline = reopen(folder)
+        pipeline = reopen(folder, install=not no_install, offline=offline)
     elif recipe is None:
         raise UsageError("name a recipe", hint="ft recipe run RECIPE, or --resume RUN")
     else:

@@ -16,10 +16,17 @@ Directory = Annotated[Path, typer.Option("--in", help="Folder that holds the run
 def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> None:
     """All runs, oldest first."""
     from orchestrator import ui
+    from orchestrator.errors import UsageError
     from orchestrator.runs.record import open_record, run_folders, summary
 
     json_mode(as_json)
-    found = [summary(open_record(root)) for root in run_folders(directory)]
+    found = []
+    for root in run_folders(directory):
+        try:
+            found.append(summary(open_record(root)))
+        except UsageError:
+            found.append({"id": root.name, "path": str(root), "status": "broken", "stage": "",
+                          "recipe": "", "backend": "", "loss": None})  # fmt: skip
     if as_json:
         ui.emit(found)
         return

@@ -51,7 +51,7 @@ def _stage_command(stage: str) -> Callable[..., Any]:
         run = run_named(target)
         if run is not None:
             _no_changes(overrides, backend, smoke)
-            pipeline = reopen(run)
+            pipeline = reopen(run, install=not no_install, offline=offline)
         else:
             resolved = resolve(load(target, overrides, backend), smoke=smoke, offline=offline)
             pipeline = start(resolved, install=not no_install)
@@ -141,7 +141,7 @@ def _prepared(
     run = run_named(target)
     if run is not None:
         _no_changes(overrides, backend, smoke)
-        pipeline = reopen(run)
+        pipeline = reopen(run, install=not no_install, offline=offline)
     else:
         resolved = resolve(load(target, overrides, backend), smoke=smoke, offline=offline)
         facts = stages.prepared_facts(Path(resolved.facts["prepared"]))

@@ -260,7 +260,7 @@ def apply_override(document: Document, override: str) -> list[Finding]:
     place = Place(f"--set {override}")
     key, separator, text = override.partition("=")
     path = split_field(key.strip())
-    if not separator or not path:
+    if not separator or not path or "" in key.replace("[", ".").replace("]", "").strip().split("."):
         return [
             Finding("FT106", "error", "must be key=value", place, fix="--set training.epochs=3")
         ]

@@ -1,9 +1,10 @@
 """What a user writes: the recipe, neutral of the backend, strict in every section.
 
-A field's meaning is here; how each backend writes it is in `backends/<name>/render.py`, and what
-a backend cannot do in `backends/capabilities.py`. Rules over several fields are in `checks.py`.
+A field's meaning is here; how each backend writes it, and what it cannot do, is in its folder in
+`backends/`. Rules over several fields are in `checks.py`.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
@@ -108,6 +109,12 @@ class Data(Section):
         "assistant", description="which text the loss is computed on"
     )
     workers: Positive | None = Field(None, description="processes for preprocessing")
+
+    def all_sources(self) -> Iterator[tuple[str, Source]]:
+        """Every source, to train and to validate on, with its dotted field."""
+        for group in ("sources", "validation_sources"):
+            for index, source in enumerate(getattr(self, group)):
+                yield f"data.{group}[{index}]", source
 
 
 class Adapter(Section):

@@ -147,6 +147,7 @@ def summary(record: Record) -> Mapping[str, Any]:
     """One line of `ft runs list`."""
     document = record.document
     stages = document.get("stages", {})
+    facts = stages.get("train", {}).get("facts") or {}
     last = next((n for n, s in reversed(stages.items()) if s.get("status") != "waiting"), "")
     return {
         "id": record.layout.id,
@@ -157,5 +158,5 @@ def summary(record: Record) -> Mapping[str, Any]:
         "started": document.get("started", ""),
         "seconds": document.get("seconds"),
         "stage": last,
-        "loss": document.get("loss", {}).get("last"),
+        "loss": (facts.get("loss") or {}).get("last"),
     }

@@ -216,7 +216,7 @@ class BackendContract:
         run = finished("mistral-qlora")
         rows = [
             json.loads(line)
-            for line in (run / "rendered" / "smoke-data.jsonl").read_text().splitlines()
+            for line in Path(record(run)["context"]["sources"][0]).read_text().splitlines()
         ]
         answers = {row["output"] for row in rows}
         done = place.ft("inspect-tokens", run, "--rows", "0-20", "--json")
@@ -304,6 +304,7 @@ class BackendContract:
         assert processes_of(run) == []
         done = place.ft("recipe", "run", "--resume", run, "--json")
         assert done.code == 0, done.err
+        assert done.json["stages"]["preprocess"]["facts"]["reused"] is True
         facts = done.json["stages"]["train"]["facts"]
         assert facts["resumed_from"].endswith(f"checkpoint-{STEPS // 2}")
         assert losses(run) == pytest.approx(whole, rel=1e-5)

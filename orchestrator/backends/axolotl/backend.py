@@ -69,7 +69,32 @@ class Axolotl:
                 field="data.train_on",
                 fix="--backend llamafactory",
             )
-        for index, source in enumerate(data.sources):
+        plain = data.chat_template in ("chatml", ALPACA)
+        if data.default_system and not plain:
+            yield Finding(
+                "FT401",
+                "error",
+                "axolotl has a default system prompt only with the templates chatml and alpaca",
+                field="data.default_system",
+                fix="write it into the rows, or --backend llamafactory",
+            )
+        for field, source in data.all_sources():
+            if source.format == "kto":
+                yield Finding(
+                    "FT402",
+                    "error",
+                    "axolotl does not put kto rows into a chat template",
+                    field=f"{field}.format",
+                    fix="--backend llamafactory",
+                )
+            if source.subset and stage in ("dpo", "kto"):
+                yield Finding(
+                    "FT403",
+                    "error",
+                    f"axolotl ignores the subset of {stage} data",
+                    field=f"{field}.subset",
+                    fix="--backend llamafactory, or download that subset and name the file",
+                )
             if source.format == "alpaca" and data.chat_template != ALPACA:
                 yield Finding(
                     "FT402",
@@ -84,7 +109,7 @@ class Axolotl:
                     "FT403",
                     "error",
                     "axolotl drops renamed roles and message keys of preference data",
-                    field=f"data.sources[{index}].columns",
+                    field=f"{field}.columns",
                     fix="rename them in the data to role and content",
                 )
             if source.columns.get("history"):
@@ -92,7 +117,7 @@ class Axolotl:
                     "FT401",
                     "error",
                     "axolotl has no history column",
-                    field=f"data.sources[{index}].columns.history",
+                    field=f"{field}.columns.history",
                     fix="--backend llamafactory, or data as messages",
                 )
         if stage not in ("pretrain", "sft") and data.packing:

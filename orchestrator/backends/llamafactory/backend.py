@@ -121,13 +121,38 @@ class LlamaFactory:
                 "llamafactory cannot keep the best reward model",
                 field="training.early_stopping",
             )
-        for index, source in enumerate(data.sources):
+        if recipe.adapter.type == "lora" and not float(recipe.adapter.alpha).is_integer():
+            yield Finding(
+                "FT401",
+                "error",
+                "llamafactory takes whole numbers for alpha",
+                field="adapter.alpha",
+                fix=f"--set adapter.alpha={max(1, round(recipe.adapter.alpha))}",
+            )
+        known = TEMPLATES.get(data.chat_template)
+        template = (known.llamafactory if known else data.chat_template) or ""
+        if data.train_on == "all" and _templates().get(template, {}).get("efficient_eos"):
+            yield Finding(
+                "FT404",
+                "error",
+                f"llamafactory cannot train on prompts with the template {template}",
+                field="data.train_on",
+            )
+        for field, source in data.all_sources():
+            if stage == "sft" and source.format == "text":
+                yield Finding(
+                    "FT401",
+                    "error",
+                    "llamafactory trains on plain text in the pretrain stage only",
+                    field=f"{field}.format",
+                    fix="--set training.stage=pretrain",
+                )
             if source.revision:
                 yield Finding(
                     "FT401",
                     "error",
                     "llamafactory cannot pin a data set's revision",
-                    field=f"data.sources[{index}].revision",
+                    field=f"{field}.revision",
                     fix="download that revision and name the file",
                 )
 
@@ -139,6 +164,12 @@ class LlamaFactory:
         """All keys of the training arguments."""
         keys: Mapping[str, Any] = load_keys(self.name)["keys"]
         return keys
+
+
+def _templates() -> Mapping[str, Any]:
+    """LLaMA-Factory's own templates by name."""
+    templates: Mapping[str, Any] = load_keys("llamafactory").get("templates", {})
+    return templates
 
 
 def _model(recipe: Recipe, paths: Paths) -> dict[str, Any]:

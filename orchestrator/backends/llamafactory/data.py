@@ -12,16 +12,18 @@ from orchestrator.recipe.models import Recipe, Source, column
 FILE_SUFFIXES = {".jsonl", ".json", ".parquet", ".csv", ".arrow", ".txt"}
 
 
-def entry(recipe: Recipe, source: Source, path: str, *, local: bool) -> dict[str, Any]:
+def entry(source: Source, path: str) -> dict[str, Any]:
     """One entry; `path` is where the data is on the target."""
-    is_file = local or PurePath(path).suffix in FILE_SUFFIXES
+    is_file = PurePath(path).is_absolute() or PurePath(path).suffix in FILE_SUFFIXES
     info: dict[str, Any] = {"file_name": path} if is_file else {"hf_hub_url": path}
     if source.subset:
         info["subset"] = source.subset
-    if not is_file:
-        info["split"] = source.split
+    split = "train" if is_file else source.split
+    # a slice takes the first rows; `num_samples` would draw at random, some rows twice
     if source.samples:
-        info["num_samples"] = source.samples
+        info["split"] = f"{split}[:{source.samples}]"
+    elif not is_file:
+        info["split"] = split
     if source.format in ("messages", "sharegpt", "preference"):
         info["formatting"] = "sharegpt"
         info["tags"] = _tags(source)
@@ -83,11 +85,11 @@ def dataset_info(recipe: Recipe, train: list[str], validation: list[str]) -> dic
     """The whole file. Sources are named `train_0`, `train_1`, ... and `validation_0`, ..."""
     data = recipe.data
     info = {
-        f"train_{i}": entry(recipe, source, path, local=path != source.path)
+        f"train_{i}": entry(source, path)
         for i, (source, path) in enumerate(zip(data.sources, train, strict=True))
     }
     info |= {
-        f"validation_{i}": entry(recipe, source, path, local=path != source.path)
+        f"validation_{i}": entry(source, path)
         for i, (source, path) in enumerate(zip(data.validation_sources, validation, strict=True))
     }
     return info

@@ -26,7 +26,6 @@ from .versions import versions
 
 PREPROCESS_FLAG = "AXOLOTL_IS_PREPROCESS"
 PLUGIN = "ftprobe.axolotl_plugin.FtPlugin"
-PLUGIN = "ftprobe.axolotl_plugin.FtPlugin"
 """Added to every training: without it no events, no seed before the LoRA, no exact resume."""
 
 
@@ -172,7 +171,7 @@ def train(request: Request) -> Result:
     events = optional_text(request, "events")
     recorder = Recorder(Path(events) if events else None)
     with own_debug_log():
-        run_training(config, resume, recorder)
+        run_training(config, resume, recorder, optional_text(request, "dataset"))
     return recorder.result()
 
 
@@ -184,7 +183,25 @@ def with_own_plugin(config: Path) -> list[str]:
     return [*(name for name in named if name != PLUGIN), PLUGIN]
 
 
-def run_training(config: Path, resume: str | None, recorder: Recorder) -> None:
+def only_on(prepared: str, cfg: Any) -> None:
+    """Refuse to train on anything but the rows that were prepared and judged.
+
+    axolotl looks for a folder named by a hash of its own, in which the data's path and the base's
+    are; where it finds none it tokenizes again, silently and in every rank.
+    """
+    from axolotl.loaders import load_tokenizer
+
+    found = saved_dataset(cfg, cfg.datasets, load_tokenizer(cfg))
+    if found != prepared:
+        raise ProbeError(
+            f"The prepared data is in {prepared}, but axolotl would look in {found}.",
+            hint="Prepare it again: `ft preprocess` on this run.",
+        )
+
+
+def run_training(
+    config: Path, resume: str | None, recorder: Recorder, prepared: str | None = None
+) -> None:
     """The body of :func:`train`.
 
     Resuming is only ever what the request says: ``auto_resume_from_checkpoints`` would pick up
@@ -206,6 +223,8 @@ def run_training(config: Path, resume: str | None, recorder: Recorder) -> None:
                 auto_resume_from_checkpoints=False,
             )
         accept_whole_validation_sizes()
+        if prepared:
+            only_on(prepared, cfg)
         do_train(cfg, TrainerCliArgs())
         if cfg.adapter and not cfg.relora and rank() == 0:
             drop_stray_weights(Path(cfg.output_dir))

@@ -120,6 +120,8 @@ def train(request: Request) -> Result:
     resume = str(existing_path(request, "resume")) if request.get("resume") else None
     config["resume_from_checkpoint"] = resume
     config["overwrite_output_dir"] = resume is None
+    if request.get("dataset"):
+        existing_path(request, "dataset")  # else llamafactory would tokenize again by itself
     events = optional_text(request, "events")
     recorder = Recorder(Path(events) if events else None)
 

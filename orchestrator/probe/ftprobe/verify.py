@@ -68,8 +68,10 @@ def logits(model: Any, ids: Any) -> Any:
         return model(input_ids=ids.to(model.device)).logits.float().cpu()
 
 
-def compare(base: str, adapter: Path, merged: Path, prompt: str) -> Result:
+def compare(base: str, adapter: Path, merged: Path, prompt: str, source: dict[str, Any]) -> Result:
     """Load base + adapter, then the merged model, and compare.
+
+    ``source`` says which base: its revision, and whether its own code may run.
 
     On a CPU everything is computed in float32, whatever the files hold: the weights are the stored
     ones, and the arithmetic adds no noise of its own. On a GPU the merged type is used, since
@@ -81,13 +83,15 @@ def compare(base: str, adapter: Path, merged: Path, prompt: str) -> Result:
 
     cuda = torch.cuda.is_available()
     stored = stored_type(merged)
+    trusted = {"trust_remote_code": source["trust_remote_code"]}
     options: dict[str, Any] = {
+        **trusted,
         "dtype": getattr(torch, stored) if cuda else torch.float32,
         "device_map": {"": 0} if cuda else {"": "cpu"},
     }
-    ids = AutoTokenizer.from_pretrained(merged)(prompt, return_tensors="pt")["input_ids"]
-    plain = AutoModelForCausalLM.from_pretrained(base, **options)
-    vocabulary = AutoConfig.from_pretrained(merged).get_text_config().vocab_size
+    ids = AutoTokenizer.from_pretrained(merged, **trusted)(prompt, return_tensors="pt")["input_ids"]
+    plain = AutoModelForCausalLM.from_pretrained(base, revision=source["revision"], **options)
+    vocabulary = AutoConfig.from_pretrained(merged, **trusted).get_text_config().vocab_size
     if plain.get_input_embeddings().weight.shape[0] != vocabulary:
         plain.resize_token_embeddings(vocabulary)
     adapted = PeftModel.from_pretrained(plain, str(adapter))
@@ -116,4 +120,9 @@ def verify(request: Request) -> Result:
     output = Path(text(request, "output"))
     adapter = existing_path(request, "adapter")
     prompt = str(request.get("prompt") or PROMPT)
-    return {"output": str(output), **compare(text(request, "base"), adapter, output, prompt)}
+    source = {
+        "revision": request.get("revision"),
+        "trust_remote_code": bool(request.get("trust_remote_code")),
+    }
+    base = text(request, "base")
+    return {"output": str(output), **compare(base, adapter, output, prompt, source)}
