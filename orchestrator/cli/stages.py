@@ -23,6 +23,7 @@ from orchestrator.cli.common import (
 )
 
 HELP = {
+    "fetch": "Download the model and the data.",
     "preprocess": "Tokenize and mask the data, once.",
     "train": "Train a recipe, or go on training a run.",
     "merge": "Merge the LoRA into its base and verify it.",
