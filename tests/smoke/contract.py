@@ -74,7 +74,8 @@ class Place:
             yield process, new
         finally:
             process.kill()
-            process.communicate()
+            if process.stdout and not process.stdout.closed:
+                process.communicate()
 
     def run_folder(self) -> Path:
         """The newest run."""
