@@ -128,7 +128,12 @@ def tokenize(config: Path, prepared: Path) -> Result:
     from axolotl.utils.trainer import disable_datasets_caching
 
     with backend_errors("Reading the configuration", "Compare it with `ft recipe plan`."):
-        cfg = load_cfg(str(config), dataset_prepared_path=str(prepared), is_preprocess=True)
+        cfg = load_cfg(
+            str(config),
+            dataset_prepared_path=str(prepared),
+            is_preprocess=True,
+            deepspeed=None,  # tokenizing takes one process
+        )
     cfg.is_preprocess = True
     if cfg.pretraining_dataset or cfg.skip_prepare_dataset or cfg.streaming:
         raise ProbeError(

@@ -8,6 +8,7 @@ behind, llamafactory 0.9.5 writes other names.
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class Recorder:
         self.path = events if rank() == 0 else None
         self.started: float | None = None
         self.ended = 0.0
+        self.first_step = 0
         self.seen: Result = {
             "global_step": 0,
             "max_steps": 0,
@@ -65,12 +67,19 @@ class Recorder:
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(event) + "\n")
 
-    def record(self, event: str, args: Any, state: Any, logs: dict[str, Any], speed: Any) -> None:
-        """Note one trainer event."""
+    def record(
+        self,
+        event: str,
+        args: Any,
+        state: Any,
+        logs: dict[str, Any] | None = None,
+        work: "Work | None" = None,
+    ) -> None:
+        """Note one trainer event; ``work`` is what was computed since the previous log."""
         self.ended = time.time()
         if self.started is None:
-            self.started = self.ended
-        values = {key: number(value) for key, value in logs.items()}
+            self.started, self.first_step = self.ended, state.global_step
+        values = {key: number(value) for key, value in (logs or {}).items()}
         metrics = {key: value for key, value in values.items() if value is not None}
         line: dict[str, Any] = {
             "t": time.time(),
@@ -81,7 +90,8 @@ class Recorder:
             "world_size": args.world_size,
         }
         line.update({key: metrics.pop(key, None) for key in NUMBERS})
-        line["tokens_per_second"] = speed
+        line["tokens"] = work.tokens if work else None
+        line["tokens_per_second"] = work.tokens / work.seconds if work and work.seconds else None
         metrics.pop("epoch", None)
         line["metrics"] = metrics
         self.write(line)
@@ -96,7 +106,17 @@ class Recorder:
                 self.seen["first_loss"] = line["loss"]
             self.seen["last_loss"] = line["loss"]
         if "train_loss" in metrics:
-            self.seen["train_loss"] = metrics["train_loss"]
+            self.seen["train_loss"] = self.mean_loss(metrics["train_loss"], state.global_step)
+
+    def mean_loss(self, reported: float, step: int) -> float:
+        """The mean loss of the steps that this process made.
+
+        The trainer divides by all steps also after a resume, when it has summed only the later
+        ones (transformers 5.6.0 and 5.16.1, ``Trainer._finalize_training``): a run resumed at step
+        50 of 60 would report a sixth of its loss.
+        """
+        made = step - self.first_step
+        return reported * step / made if made > 0 else reported
 
     def result(self) -> Result:
         """The numbers of the finished training; the time runs from its begin to its end."""
@@ -125,6 +145,14 @@ def peak_memory() -> dict[str, int | None]:
         peak["cuda_allocated"] = int(torch.cuda.max_memory_allocated())
         peak["cuda_reserved"] = int(torch.cuda.max_memory_reserved())
     return peak
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tokens trained on all ranks together, and the seconds that took."""
+
+    tokens: int
+    seconds: float
 
 
 class TokenMeter:
@@ -178,8 +206,8 @@ class TokenMeter:
         self.busy += now - self.mark
         self.mark = now
 
-    def read(self, device: Any) -> float | None:
-        """Tokens per second since the last reading, summed over the ranks.
+    def read(self, device: Any) -> Work:
+        """The work since the last reading, summed over the ranks.
 
         Every rank must call this at the same place. It is called from ``on_log``, where the trainer
         itself has just gathered the loss from all ranks.
@@ -191,8 +219,7 @@ class TokenMeter:
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(total)
         busy, self.busy, self.tokens = self.busy, 0.0, 0
-        count = int(total.item())
-        return count / busy if busy > 0 and count else None
+        return Work(int(total.item()), busy)
 
 
 def callback(recorder: Recorder) -> Any:
@@ -208,7 +235,7 @@ def callback(recorder: Recorder) -> Any:
         def on_train_begin(
             self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
         ) -> None:
-            recorder.record("train_begin", args, state, {}, None)
+            recorder.record("train_begin", args, state)
             if model is not None:
                 self.meter.watch(model)
 
@@ -219,20 +246,20 @@ def callback(recorder: Recorder) -> Any:
             values = dict(logs or {})
             if any(key.startswith("eval_") for key in values):
                 return  # the trainer logs an evaluation, too; on_evaluate records it
-            speed = self.meter.read(args.device) if "loss" in values else None
-            recorder.record("log", args, state, values, speed)
+            work = self.meter.read(args.device) if "loss" in values else None
+            recorder.record("log", args, state, values, work)
 
         def on_evaluate(
             self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any
         ) -> None:
             self.meter.pause()
-            recorder.record("evaluate", args, state, dict(metrics or {}), None)
+            recorder.record("evaluate", args, state, dict(metrics or {}))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.meter.pause()
-            recorder.record("save", args, state, {}, None)
+            recorder.record("save", args, state)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            recorder.record("train_end", args, state, {}, None)
+            recorder.record("train_end", args, state)
 
     return Record()

@@ -6,6 +6,7 @@ modules are imported on first use because imports are nearly all of a short task
 """
 
 import importlib
+import os
 from collections.abc import Callable
 from typing import cast
 
@@ -50,5 +51,14 @@ def find(backend: str, name: str) -> Task:
 
 
 def perform(request: Request) -> Result:
-    """Do what the request asks and return its result."""
-    return find(text(request, "backend"), text(request, "task"))(request)
+    """Do what the request asks and return its result.
+
+    Both backends set environment variables while they read a configuration (accelerate's switches,
+    wandb's project); those must not reach the next task in this process.
+    """
+    before = dict(os.environ)
+    try:
+        return find(text(request, "backend"), text(request, "task"))(request)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
