@@ -289,6 +289,86 @@ def test_the_shipped_locks_are_complete_and_name_no_source(
     assert f"{backend}=={lock.release}" in (ROOT / "tools/lock.sh").read_text()
 
 
+# A wheel of multiprocess is for one Python, whatever its tag says. Those of the others that a lock
+# must not allow have other hashes.
+SOURCE = {
+    "0.70.19": "952021e0e6c55a4a9fe4cd787895b86e239a40e76802a789d6305398d3975897",
+    "0.70.16": "161af703d4652a0e1410be6abccecde4a7ddffd19341be0a7011b94aeb171ac1",
+}
+PYPY_311 = "1c3dce098845a0db43b32a0b76a228ca059a668071cfeaa0f40c36c0b1585d45"
+WHEELS = {
+    ("0.70.19", "3.11"): "928851ae7973aea4ce0eaf330bbdafb2e01398a91518d5c8818802845564f45c",
+    ("0.70.19", "3.12"): "3a56c0e85dd5025161bac5ce138dcac1e49174c7d8e74596537e729fd5c53c28",
+    ("0.70.16", "3.11"): "af4cabb0dac72abfb1e794fa7855c325fd2b55a10a44628a3c1ad3311c04127a",
+    ("0.70.16", "3.12"): "fc0544c531920dde3b00c29863377f87e1632601092ea2daca74e4beb40faa2e",
+}
+
+
+@pytest.mark.parametrize("backend", locks.RELEASES)
+@pytest.mark.parametrize("build", ["cpu", "cuda"])
+def test_the_locks_allow_no_wheel_of_another_python(backend: str, build: locks.Build) -> None:
+    lock = locks.load(backend, build)
+    version = lock.version("multiprocess")
+    parts = re.split(r"^multiprocess==", lock.blocks["multiprocess"], flags=re.MULTILINE)[1:]
+    assert len(parts) == len(lock.pythons), "a line for each Python; run `make lock`"
+    for python, part in zip(lock.pythons, parts, strict=True):
+        assert (f"python_version == '{python}'" in part) == (len(parts) > 1)
+        allowed = set(re.findall(r"sha256:(\w+)", part)) - {PYPY_311}
+        assert allowed == {SOURCE[version], WHEELS[version, python]}
+
+
+def test_the_lock_script_takes_wheels_of_other_pythons_out(tmp_path: Path) -> None:
+    lock, pylock = tmp_path / "lock.txt", tmp_path / "pylock.toml"
+    before = "newer==1 \\\n    --hash=sha256:aa\n"
+    after = "six==1 \\\n    --hash=sha256:ab\n    # via x\n"
+    lock.write_text(
+        f"{before}pool==2 ; a == 'b' or c == 'd' \\\n    --hash=sha256:10 \\\n"
+        "    --hash=sha256:11 \\\n    --hash=sha256:12 \\\n    --hash=sha256:05\n"
+        f"    # via y\n{after}"
+    )
+    files = {
+        "newer": {"newer-1-py37-none-any.whl": "aa"},
+        "pool": {
+            "pool-2-py310-none-any.whl": "10",
+            "pool-2-py311-none-any.whl": "11",
+            "pool-2-py312-none-any.whl": "12",
+            "pool-2-pp311-pypy311_pp73-any.whl": "pp",
+        },
+        "six": {"six-1-py2.py3-none-any.whl": "ab"},
+    }
+    text = ""
+    for name, wheels in files.items():
+        text += f'[[packages]]\nname = "{name}"\nversion = "{2 if name == "pool" else 1}"\n'
+        text += f'sdist = {{ url = "x:/{name}.tar.gz", hashes = {{ sha256 = "05" }} }}\nwheels = ['
+        for file, digest in wheels.items():
+            text += f'{{ url = "x:/{file}", hashes = {{ sha256 = "{digest}" }} }},'
+        text += "]\n"
+    pylock.write_text(text)
+
+    def rewrite(*pythons: str) -> str:
+        argv = [
+            sys.executable,
+            str(ROOT / "tools/lock_wheels.py"),
+            str(lock),
+            str(pylock),
+            *pythons,
+        ]
+        subprocess.run(argv, check=True, capture_output=True)
+        return lock.read_text()
+
+    both = " \\\n    --hash=sha256:05 \\\n    --hash=sha256:{} \\\n    --hash=sha256:pp\n"
+    original = lock.read_text()
+    marker = "(a == 'b' or c == 'd')"
+    assert rewrite("3.11", "3.12") == (
+        f"{before}pool==2 ; python_version == '3.11' and {marker}{both.format('11')}"
+        f"pool==2 ; python_version == '3.12' and {marker}{both.format('12')}    # via y\n{after}"
+    )
+    lock.write_text(original)
+    one = f"{before}pool==2 ; a == 'b' or c == 'd'{both.format('11')}    # via y\n{after}"
+    assert rewrite("3.11") == one
+    assert rewrite("3.11") == one, "nothing is left to do"
+
+
 def test_our_own_lock_has_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [*project["dependencies"], *project["optional-dependencies"]["dev"], "hatchling"]
@@ -530,7 +610,25 @@ def test_the_doctor_finds_what_is_wrong(prefix: Path, capfd: pytest.CaptureFixtu
     assert checks["release"]["level"] == "warn"
     assert "0.19.0" in checks["release"]["detail"]
     assert "fail" in {check["level"] for check in checks.values()}, "there is no axolotl to import"
+    assert checks["process pools"]["level"] == "fail"
+    assert "No module named 'multiprocess'" in checks["process pools"]["detail"]
     assert run(["backend", "doctor", "trl"]) == 2
+
+
+def test_the_doctor_starts_processes(prefix: Path) -> None:
+    from orchestrator.environments.doctor import process_pools
+
+    packages = next(prefix.glob("lib/python*/site-packages"))
+    multiprocess = packages / "multiprocess.py"
+    multiprocess.write_text("from multiprocessing import get_context\n__version__ = '7'\n")
+    environment = Environment("axolotl", prefix, prefix / "bin/python", "ft", "0.19.0")
+    check = process_pools(environment)
+    assert (check.check, check.level, check.detail) == ("process pools", "ok", "multiprocess 7")
+    multiprocess.write_text("def get_context(way):\n    raise TypeError('21 given')\n")
+    check = process_pools(environment)
+    assert check.level == "fail"
+    assert "TypeError: 21 given" in check.detail
+    assert check.remedy == "ft backend install axolotl --reinstall"
 
 
 @pytest.mark.backend

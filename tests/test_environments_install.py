@@ -252,6 +252,40 @@ def test_a_failed_install_says_why_and_leaves_nothing(
     assert folders() == []
 
 
+def test_what_an_extra_index_has_wrong_comes_from_the_default_one(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """uv takes a version from the first index that has it, even where its hash is not allowed."""
+    names = ("tiny", "torch", "alone")
+    lock = sources.lock(*(sources.wheel(name, "1.0") for name in names))
+    for index, listed in {"default": ("tiny", "torch"), "extra": ("tiny", "alone")}.items():
+        for name in listed:
+            page = tmp_path / index / name / "index.html"
+            page.parent.mkdir(parents=True)
+            wheel = sources.folder / f"{name}-1.0-py3-none-any.whl"
+            if (index, name) == ("extra", "tiny"):
+                (tmp_path / "other").mkdir()
+                wheel = sources._wheel(tmp_path / "other", "tiny", "1.0", {"tiny/more.py": ""})
+            page.write_text(f'<a href="{wheel.as_uri()}">{wheel.name}</a>')
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "default").as_uri())
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", (tmp_path / "extra").as_uri())
+    environment = make(lock, CPU)
+    assert run(environment.bin, "alone") == "alone 1.0", "the extra index counts for the others"
+    assert list(environment.prefix.glob("lib/python*/site-packages/tiny/*.py")) == [
+        next(environment.prefix.glob("lib/python*/site-packages/tiny/__init__.py"))
+    ]
+
+    (tmp_path / "default/tiny/index.html").write_text(
+        (tmp_path / "extra/tiny/index.html").read_text()
+    )
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty-cache"))
+    with pytest.raises(BackendEnvironmentError, match="another file than the one the lock names"):
+        make(lock, CPU, reinstall=True)
+    assert folders() == []
+
+
 def test_an_environment_without_the_backend_is_refused(sources: Sources) -> None:
     lock = sources.lock(sources.wheel("other", "1.0"))
     with pytest.raises(BackendEnvironmentError, match="is not in the environment"):

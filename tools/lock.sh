@@ -51,14 +51,21 @@ override-dependencies = [$4]
 EOF
 }
 
-compile() { # NAME TARGET HEADER FLAGS...
+compile() { # NAME TARGET HEADER FLAGS... (and the Pythons that it is for in `pythons`)
     local name=$1 target=$2 header=$3
     shift 3
     cp "$target" "$scratch/$name/lock.txt" 2>/dev/null || true
     (
         cd "$scratch/$name"
         "$OLDPWD/$uv" pip compile --quiet pyproject.toml --output-file lock.txt --generate-hashes \
-            --no-header --no-emit-index-url --no-emit-find-links "${flags[@]}" "$@" > /dev/null
+            --no-header --no-emit-index-url --no-emit-find-links "${flags[@]}" "$@" > /dev/null ||
+            exit 1
+        [ -n "$pythons" ] || exit 0
+        # Once more for the names of the files, which only this format has: see lock_wheels.py.
+        sed -E -e '/^ *#/d' -e '/^ *--hash=/d' -e 's/ *\\$//' lock.txt > pins.txt
+        "$OLDPWD/$uv" pip compile --quiet pins.txt --output-file pylock.toml --no-deps \
+            --format pylock.toml "${flags[@]}" "$@" > /dev/null &&
+            "$OLDPWD/.venv/bin/python" "$OLDPWD/tools/lock_wheels.py" lock.txt pylock.toml $pythons
     ) || return 1  # `set -e` does not hold inside `compile ... || ...`
     if grep -nE '^[^#]*(https?|file)://|^ *-' "$scratch/$name/lock.txt" | grep -v -- '--hash='; then
         echo "$target would hold a URL or an option" >&2
@@ -87,6 +94,7 @@ for backend in axolotl llamafactory; do
     name=$backend-cpu
     header="# ft: $backend, CPU build of torch, Python 3.11 on Linux x86_64. Made by tools/lock.sh."
     project $name '==3.11.*' "$wanted, \"torch==2.13.0+cpu\"" "$overrides"
+    pythons=3.11
     cpu=(--python-version 3.11 --python-platform x86_64-manylinux_2_28)
     UV_FIND_LINKS=$wheels compile $name $locks/$name.txt "$header" "${cpu[@]}" "$@" ||
         compile $name $locks/$name.txt "$header" "${cpu[@]}" --torch-backend cpu "$@"
@@ -102,6 +110,7 @@ for backend in axolotl llamafactory; do
     grep -oE '^[a-zA-Z0-9._-]+==[^ ;\\]+' $locks/$backend-cpu.txt |
         grep -vE '^(torch|torchvision|torchaudio|triton|nvidia-.*|setuptools|fsspec)==' \
             > "$scratch/$name/tested.txt"
+    pythons='3.11 3.12'
     compile $name $locks/$name.txt "$header" --universal --python-version 3.11 \
         --no-annotate --constraint tested.txt "$@"
 done
@@ -110,5 +119,6 @@ done
 mkdir -p "$scratch/own"
 cp pyproject.toml "$scratch/own/"
 printf 'hatchling\neditables\n' > "$scratch/own/build.in"
+pythons=
 compile own requirements-dev.txt "# ft: .venv of the checkout, Python 3.11 and newer. Made by \
 tools/lock.sh." --universal --python-version 3.11 --extra dev build.in "$@"

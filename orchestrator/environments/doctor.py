@@ -22,6 +22,17 @@ from orchestrator.files import read_json, write_json
 PROBE = Path(__file__).parent.parent / "probe" / "stage.py"
 PROBE_SECONDS = 600.0
 ROOM = 2 * 10**9
+POOL_SECONDS = 120.0
+# datasets prepares data in pools of the `multiprocess` package. That is another one for each
+# Python; any of them can be imported, and only starting a process tells if it is the right one.
+POOL = """
+import multiprocess
+
+if __name__ == "__main__":
+    with multiprocess.get_context("spawn").Pool(2) as pool:
+        assert pool.map_async(abs, [1, -2]).get(100) == [1, 2]
+    print("works", multiprocess.__version__)
+"""
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -58,7 +69,7 @@ def examine(backend: str) -> list[Check]:
         *_release(environment, facts[backend]),
         *_room(),
     ]
-    return [*found, *probe(environment)]
+    return [*found, process_pools(environment), *probe(environment)]
 
 
 def _origin(environment: Environment) -> str:
@@ -93,6 +104,27 @@ def _room() -> Iterator[Check]:
         yield Check("disk", "warn", detail, "make room, or set FT_HOME to a larger disk")
     else:
         yield Check("disk", "ok", detail)
+
+
+def process_pools(environment: Environment) -> Check:
+    """Can data be prepared by several processes?"""
+    with tempfile.TemporaryDirectory(prefix="ft-doctor-") as scratch:
+        script = Path(scratch) / "pool.py"
+        script.write_text(POOL, encoding="utf-8")
+        try:
+            code, output, errors = shell.capture(
+                [str(environment.python), str(script)],
+                env=process_environment(environment, offline=True),
+                cwd=Path(scratch),
+                timeout=POOL_SECONDS,
+            )
+        except FtError as error:
+            return Check("process pools", "fail", error.message, _again(environment))
+    if code == 0 and output.startswith("works"):
+        return Check("process pools", "ok", f"multiprocess {output.split()[-1]}")
+    last = (errors or output).strip().splitlines()[-1:]
+    detail = ": ".join(["two processes cannot be started", *last])
+    return Check("process pools", "fail", detail, _again(environment))
 
 
 def probe(environment: Environment) -> list[Check]:

@@ -30,6 +30,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 ALIASES = {"default-timeout": "timeout", "pypi-url": "index-url"}
+EXTRAS = {"UV_INDEX", "UV_EXTRA_INDEX_URL"}  # uv's variables for indexes beside the default one
 TRUE = {"1", "true", "yes", "y", "on", "t"}
 
 
@@ -131,7 +132,7 @@ def sources(environ: Mapping[str, str] | None = None, machine: Machine | None = 
             flags = ("--no-index",)
         elif index := options.get("index-url"):
             wanted["UV_DEFAULT_INDEX"] = index
-    if not flags and not _any(environ, "UV_INDEX", "UV_EXTRA_INDEX_URL"):
+    if not flags and not _any(environ, *EXTRAS):
         wanted["UV_INDEX"] = " ".join(options.get("extra-index-url", "").split())
     if not _any(environ, "UV_FIND_LINKS"):
         places = options.get("find-links", "").split()

@@ -25,6 +25,7 @@ from orchestrator.files import write_json
 
 STAMP_VERSION = 1
 GIGABYTE = 10**9
+MISMATCH = re.compile(r"[Hh]ash mismatch for `([A-Za-z0-9._-]+)==")
 OUR_FOLDER = re.compile(r"-[0-9a-f]{12}$")
 # Measured for CPU (axolotl takes 3.5 GB), the sum of the wheels for CUDA.
 SPACE: dict[locks.Build, int] = {"cpu": 4 * GIGABYTE, "cuda": 12 * GIGABYTE}
@@ -168,8 +169,11 @@ def _fill(folder: Path, lock: Lock, build: TorchBuild, python: str) -> None:
     title = f"{lock.backend} {lock.release} ({build.name})"
     ui.note(f"installing {title}: torch {build.name}, {build.reason}")
 
-    def uv_runs(*arguments: str) -> None:
-        _run_uv(arguments, sources=sources, log=log, folder=folder, title=title)
+    def uv_runs(*arguments: str, extras: bool = True) -> None:
+        env = uv.environment(sources)
+        if not extras:
+            env = {name: value for name, value in env.items() if name not in indexes.EXTRAS}
+        _run_uv(arguments, env=env, log=log, folder=folder, title=title)
 
     uv_runs("venv", "--no-project", "--python", python, "--prompt", lock.backend, str(folder))
     target = ("pip", "install", "--python", str(folder / "bin" / "python"), *sources.flags)
@@ -177,14 +181,38 @@ def _fill(folder: Path, lock: Lock, build: TorchBuild, python: str) -> None:
     # The lock is complete, so nothing needs resolving. For llamafactory nothing may be: the lock
     # leaves torchvision and torchaudio out, which a resolver would bring back.
     hashed = (*target, "--no-deps", "--require-hashes")
+
+    def uv_installs(*arguments: str) -> None:
+        """Install from the lock, and what an extra index has wrong from the default one.
+
+        Of one version uv takes the file of the first index that has any, extra indexes first, and
+        gives up if that is not a file of the lock. pip would go on to the other indexes.
+        """
+        mended: set[str] = set()
+        while True:
+            try:
+                return uv_runs(*hashed, *arguments)
+            except BackendEnvironmentError as error:
+                match = MISMATCH.search(error.detail)
+                name = match[1].lower() if match else ""
+                has_extras = not uv.environment(sources).keys().isdisjoint(indexes.EXTRAS)
+                if name in mended or name not in lock.blocks or not has_extras:
+                    raise
+                mended.add(name)
+                ui.note(f"note: {name} as the lock has it is not what an extra index offers first")
+                one = folder / "requirement.txt"
+                one.write_text(lock.blocks[name], encoding="utf-8")
+                uv_runs(*hashed, "--requirement", str(one), extras=False)
+                one.unlink()
+
     if build.replaced:
         rest = folder / "requirements.txt"
         rest.write_text(lock.without_torch(), encoding="utf-8")
         # First what is most likely not to be had; the rest takes minutes.
         uv_runs(*target, *backend, "--constraint", str(rest), *lock.torch_requirements())
-        uv_runs(*hashed, "--requirement", str(rest))
+        uv_installs("--requirement", str(rest))
     else:
-        uv_runs(*hashed, *backend, "--requirement", str(lock.path))
+        uv_installs(*backend, "--requirement", str(lock.path))
 
     facts = registry.ask(folder / "bin" / "python", lock.backend)
     if facts[lock.backend] != lock.release:
@@ -212,7 +240,7 @@ def _fill(folder: Path, lock: Lock, build: TorchBuild, python: str) -> None:
 
 
 def _run_uv(
-    arguments: tuple[str, ...], *, sources: indexes.Sources, log: Path, folder: Path, title: str
+    arguments: tuple[str, ...], *, env: dict[str, str], log: Path, folder: Path, title: str
 ) -> None:
     """Run uv to its end, showing what it does.
 
@@ -223,7 +251,7 @@ def _run_uv(
     """
     argv = uv.command(*arguments, leashed=True)
     start = log.stat().st_size if log.exists() else 0
-    process = shell.start(argv, env=uv.environment(sources), cwd=Path("/"), log=log)
+    process = shell.start(argv, env=env, cwd=Path("/"), log=log)
     with ui.progress(transient=True) as bar:
         task = bar.add_task(title, total=None, detail="")
         watch = _watcher(log, start, folder)

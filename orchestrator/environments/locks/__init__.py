@@ -35,7 +35,10 @@ class Lock:
 
     @cached_property
     def blocks(self) -> dict[str, str]:
-        """Each package's lines, comments left out, by the package's name."""
+        """Each package's lines, comments left out, by the package's name.
+
+        One that needs another file for each Python has a line for each; see tools/lock_wheels.py.
+        """
         found: dict[str, str] = {}
         name = ""
         for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -43,7 +46,7 @@ class Lock:
                 continue
             if match := PIN.match(line):
                 name = match["name"].lower()
-                found[name] = ""
+                found.setdefault(name, "")
             if name:
                 found[name] += line + "\n"
         return found
