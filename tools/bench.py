@@ -19,8 +19,9 @@ from pathlib import Path
 
 import yaml
 
+from orchestrator.environments import registry
 from orchestrator.environments.environment import find, process_environment
-from orchestrator.environments.home import home
+from orchestrator.environments.locks import RELEASES
 from orchestrator.yaml_out import dump
 
 FT = [str(Path(sys.executable).with_name("ft"))]
@@ -33,11 +34,6 @@ class Bench:
     def __init__(self, scratch: Path, repeat: int) -> None:
         self.scratch = scratch
         self.repeat = repeat
-        self.home = scratch / "home"
-        self.home.mkdir()
-        (self.home / "environments").symlink_to(home() / "environments")
-        if (home() / "config.json").is_file():
-            shutil.copy(home() / "config.json", self.home)
         self.results: dict[str, float] = {}
 
     def time(
@@ -61,8 +57,9 @@ class Bench:
         return self.results[name]
 
     def environment(self) -> dict[str, str]:
-        """Our own environment with the scratch home."""
-        return {**os.environ, "FT_HOME": str(self.home)}
+        """Ours, with a home in the scratch folder and the environments that are installed."""
+        prefixes = {registry.variable(name): str(find(name).prefix) for name in RELEASES}
+        return {**os.environ, **prefixes, "FT_HOME": str(self.scratch / "home")}
 
     def backend_environment(self, backend: str) -> dict[str, str]:
         """A backend's environment as a careful user would have it."""

@@ -20,7 +20,8 @@ import pytest
 
 from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check, has_errors
-from orchestrator.environments.home import home
+from orchestrator.environments import registry
+from orchestrator.environments.environment import find
 from orchestrator.recipe.load import load
 from orchestrator.recipe.sources import shipped
 from orchestrator.smoke import STEPS
@@ -41,17 +42,14 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.work = folder / "work"
-        self.home = folder / "home"
         self.work.mkdir(parents=True)
-        self.home.mkdir()
-        (self.home / "environments").symlink_to(home() / "environments")
-        config = home() / "config.json"
-        if config.is_file():
-            (self.home / "config.json").write_text(config.read_text())
+        self.environ = {"FT_HOME": str(folder / "home")}
+        for backend in BACKENDS:
+            self.environ[registry.variable(backend)] = str(find(backend).prefix)
 
     def ft(self, *arguments: str | Path) -> Outcome:
         """Run `ft` here."""
-        return ft(*arguments, cwd=self.work, FT_HOME=str(self.home))
+        return ft(*arguments, cwd=self.work, **self.environ)
 
     @contextlib.contextmanager
     def started(self, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
@@ -61,7 +59,7 @@ class Place:
         process = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.cli.main", "recipe", "run", *arguments],
             cwd=self.work,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "FT_HOME": str(self.home)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **self.environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -205,7 +203,8 @@ class BackendContract:
         run = finished("mistral-qlora")
         document = record(run)
         assert document["environment"]["release"]
-        assert document["commands"]["train"][0].startswith(str(place.home / "environments"))
+        prefix = place.environ[registry.variable(self.backend)]
+        assert document["commands"]["train"][0] == f"{prefix}/bin/python"
         assert document["git"]["commit"]
         assert document["stages"]["train"]["exit_code"] == 0
         assert document["fingerprint"] in str(document["context"]["prepared"])
