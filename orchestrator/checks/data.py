@@ -1,0 +1,89 @@
+"""Formats, columns and chat templates (`FT206`-`FT210`)."""
+
+import difflib
+from collections.abc import Iterator
+
+from orchestrator.backends.registry import BACKENDS
+from orchestrator.findings import Finding
+from orchestrator.recipe.models import COLUMNS, STAGE_FORMATS, Recipe
+from orchestrator.templates import ALPACA, TEMPLATES, TOKENIZER
+
+
+def data_formats(recipe: Recipe) -> Iterator[Finding]:
+    """Formats fit the stage, columns fit the format."""
+    stage = recipe.training.stage
+    fitting = STAGE_FORMATS[stage]
+    for group in ("sources", "validation_sources"):
+        for index, source in enumerate(getattr(recipe.data, group)):
+            field = f"data.{group}[{index}]"
+            if source.format not in fitting:
+                yield Finding(
+                    "FT206",
+                    "error",
+                    f"{stage} cannot train on {source.format} rows",
+                    field=f"{field}.format",
+                    fix=f"format: {' or '.join(fitting)}",
+                )
+            for role in source.columns:
+                if role not in COLUMNS[source.format]:
+                    yield Finding(
+                        "FT207",
+                        "error",
+                        f"{source.format} rows have no column {role!r}",
+                        field=f"{field}.columns.{role}",
+                        fix=f"columns of {source.format}: {', '.join(COLUMNS[source.format])}",
+                    )
+            if source.roles and source.format not in ("messages", "sharegpt", "preference"):
+                yield Finding(
+                    "FT207", "error", f"{source.format} rows have no roles", field=f"{field}.roles"
+                )
+
+
+def chat_template(recipe: Recipe) -> Iterator[Finding]:
+    """The template exists for the backend and fits the data."""
+    name = recipe.data.chat_template
+    backend = BACKENDS[recipe.backend]
+    known = TEMPLATES.get(name)
+    formats = {source.format for source in recipe.data.sources}
+    if name.endswith(".jinja") or name in (TOKENIZER, ALPACA):
+        pass
+    elif known:
+        if getattr(known, recipe.backend) is None:
+            yield Finding(
+                "FT208",
+                "error",
+                f"{backend.label} has no template {name!r}",
+                field="data.chat_template",
+            )
+        elif known.differs and formats & {"messages", "sharegpt", "preference"}:
+            yield Finding(
+                "FT209", "note", f"template {name!r}: {known.differs}", field="data.chat_template"
+            )
+    elif name not in backend.template_names():
+        names = [TOKENIZER, ALPACA, *TEMPLATES, *backend.template_names()]
+        close = difflib.get_close_matches(name, names, n=1)
+        guess = f" (did you mean {close[0]!r}?)" if close else ""
+        yield Finding(
+            "FT208",
+            "error",
+            f"unknown chat template {name!r}{guess}",
+            field="data.chat_template",
+            fix=f"one of {', '.join([TOKENIZER, ALPACA, *TEMPLATES])}, a .jinja file, or "
+            f"one of {backend.label}'s own names",
+        )
+    if name == ALPACA and formats & {"messages", "sharegpt", "preference"}:
+        yield Finding(
+            "FT210",
+            "error",
+            "the Alpaca prompt cannot hold conversations",
+            field="data.chat_template",
+            fix="chat_template: tokenizer",
+        )
+    if name == TOKENIZER and "alpaca" in formats:
+        yield Finding(
+            "FT210",
+            "error",
+            "instruction rows need a prompt of their own",
+            field="data.chat_template",
+            fix="chat_template: alpaca",
+        )
