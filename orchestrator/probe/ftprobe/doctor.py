@@ -61,6 +61,9 @@ def packages(backend: str) -> Iterator[Check]:
 def backend_import(backend: str) -> Check:
     """What training imports, imported."""
     if backend == "axolotl":
+        import axolotl.cli.train
+        import axolotl.train
+
         return Check("import", "ok", f"axolotl {version('axolotl')}")
     from . import torchaudio_stub
 
