@@ -244,4 +244,8 @@ def schema() -> None:
     from orchestrator.recipe.models import Recipe
 
     document = Recipe.model_json_schema()
+    document["properties"]["extends"] = {
+        "type": "string",
+        "description": "recipe to build on, by path or name: what is not said here is said there",
+    }
     ui.emit({"$schema": "https://json-schema.org/draft/2020-12/schema", **document})
