@@ -25,6 +25,7 @@ LEFT_OUT = {
     "train": ALWAYS,
     "merge": ALWAYS,
     "validate": ALWAYS,
+    "validate_all": ALWAYS,
     "doctor": ALWAYS,
 }
 
