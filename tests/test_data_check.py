@@ -89,7 +89,11 @@ def test_sharegpt_and_renamed_roles(tmp_path: Path) -> None:
 
 def test_preference_and_kto(tmp_path: Path) -> None:
     said = {"role": "assistant", "content": "b"}
-    row = {"messages": [{"role": "user", "content": "a"}], "chosen": said, "rejected": said}
+    row = {"messages": [{"role": "user", "content": "a"}], "chosen": said,
+           "rejected": {**said, "content": "c"}}  # fmt: skip
+    assert [
+        f.code for f in check(tmp_path, rows({**row, "rejected": said}), format="preference")
+    ] == ["FT310"]
     assert check(tmp_path, rows(row), format="preference") == []
     assert check(tmp_path, rows({**row, "chosen": None}), format="preference")[0].code == "FT305"
     judged: dict[str, Any] = {"prompt": "a", "completion": "b", "label": True}
