@@ -113,7 +113,7 @@ def _read(
     rows = known = 0
     limit = source.samples or 0
     for file in files:
-        tally.file, tally.row, tally.by_line = file, 0, True
+        tally.file, tally.row, tally.by_line, tally.raw = file, 0, True, b""
         size = file.stat().st_size
 
         def watch(done: int, file: Path = file, size: int = size) -> None:
@@ -126,7 +126,7 @@ def _read(
                 rule(row)
                 if rows <= REMEMBERED:
                     known += 1
-                    seen.add(hash(str(row)))
+                    seen.add(hash(tally.raw or str(row)))
             else:
                 tally.add("FT303", "a row must be an object with columns")
             if rows == limit:

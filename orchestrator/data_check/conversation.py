@@ -39,6 +39,7 @@ class Conversation:
         user = named.get("user", "human" if sharegpt else "user")
         tool = named.get("tool", "observation" if sharegpt else "tool")
         system = named.get("system", "system")
+        self.accepted: set[tuple[int, ...]] = set()
         self.sides = {user: ASKS, tool: ASKS, self.assistant: ANSWERS, system: SYSTEM}
         if self.llamafactory:
             self.sides["function_call"] = ANSWERS
@@ -48,6 +49,8 @@ class Conversation:
 
     def check(self, messages: Any, otherwise: str) -> None:
         """One row's messages; `otherwise` is what to say when they are no list."""
+        if self._sound(messages):
+            return
         if not isinstance(messages, list):
             self.tally.add("FT305", otherwise)
             return
@@ -73,6 +76,25 @@ class Conversation:
             )
         if sides:
             self._order(sides)
+
+    def _sound(self, messages: Any) -> bool:
+        """Whether a row is as nearly all are; the slow rules then need not look at it."""
+        sides: list[int] = []
+        answered = self.prompt
+        role_key, content_key, known = self.role_key, self.content_key, self.sides
+        try:
+            for message in messages:
+                role, content = message[role_key], message[content_key]
+                sides.append(known[role])
+                if role == self.assistant:
+                    answered = True
+                    if not content.strip():
+                        return False
+                elif type(content) is not str:
+                    return False
+        except (TypeError, KeyError, AttributeError):
+            return False
+        return answered and tuple(sides) in self.accepted
 
     def answer(self, value: Any, name: str) -> None:
         """A chosen or rejected answer of a preference row."""
@@ -143,6 +165,7 @@ class Conversation:
 
         Several tools may answer one call; llamafactory takes no two of them in a row.
         """
+        given = tuple(sides)
         if TOOL in sides:
             pairs = zip([SYSTEM, *sides], sides, strict=False)
             sides = [now for before, now in pairs if (before, now) != (TOOL, TOOL)]
@@ -162,6 +185,7 @@ class Conversation:
                 else "a conversation that ends without an answer"
             )
         if not problem:
+            self.accepted.add(given)
             return
         if self.llamafactory:
             message = f"{problem}: llamafactory leaves such rows out"

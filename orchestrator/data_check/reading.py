@@ -25,7 +25,7 @@ def jsonl(file: Path, tally: Tally, watch: Watch) -> Iterator[Any]:
     loads, done = json.loads, 0
     with file.open("rb") as handle:
         for number, line in enumerate(handle, 1):
-            tally.row = number
+            tally.row, tally.raw = number, line
             done += len(line)
             if not number % EVERY:
                 watch(done)

@@ -22,11 +22,15 @@ class Kind(NamedTuple):
 
 @dataclass
 class Tally:
-    """Mistakes of one source. `row` is where the reader is: a line, or a row where none are."""
+    """Mistakes of one source. `row` is where the reader is: a line, or a row where none are.
+
+    `raw` is the row as it was read, if the reader has it: a cheap way to know copies.
+    """
 
     file: Path = Path()
     row: int = 0
     by_line: bool = True
+    raw: bytes = b""
     places: dict[Kind, list[Place]] = field(default_factory=dict)
     counts: dict[Kind, int] = field(default_factory=dict)
 
