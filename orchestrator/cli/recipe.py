@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import validating
 from orchestrator.cli.common import (
     AsJson,
     BackendName,
@@ -24,6 +25,7 @@ from orchestrator.cli.common import (
 )
 
 app = typer.Typer(help="List, check, render and run recipes.", no_args_is_help=True)
+app.command()(validating.validate)
 
 
 @app.command("list")
@@ -98,54 +100,6 @@ def new(
     target = out or Path("recipes") / f"{name}.yaml"
     new_recipe(name, template, target, overrides or [], backend)
     ui.say(f"wrote {target}; check it with: ft recipe validate {target}")
-
-
-@app.command()
-def validate(
-    recipes: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="RECIPE...", autocompletion=complete_recipe, help="Recipes."),
-    ] = None,
-    overrides: Overrides = None,
-    backend: BackendName = None,
-    every: Annotated[bool, typer.Option("--all", help="Every recipe that can be named.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Check recipes and their local data; all findings at once, in under a second."""
-    from orchestrator import ui
-    from orchestrator.errors import Exit, UsageError
-    from orchestrator.findings import RecipeError, errors_of
-    from orchestrator.recipe.sources import recipe_names
-
-    json_mode(as_json)
-    names = [*(recipes or []), *(recipe_names() if every else [])]
-    if not names:
-        raise UsageError("name a recipe", hint="ft recipe validate RECIPE, or --all")
-    found = []
-    reports = []
-    for name in names:
-        try:
-            loaded = load(name, overrides, backend)
-            from orchestrator.setup_run import find_problems  # after what fails soonest
-
-            findings = find_problems(loaded)
-        except RecipeError as error:
-            findings = list(error.findings)
-        found += findings
-        bad = len(errors_of(findings))
-        reports.append(
-            {
-                "recipe": name,
-                "ok": not bad,
-                "findings": [finding.as_dict() for finding in findings],
-            }
-        )
-        ui.show_findings(findings)
-        ui.say(f"{name}: {'ok' if not bad else f'{bad} error' + 's' * (bad > 1)}")
-    if as_json:
-        ui.emit({"ok": not errors_of(found), "recipes": reports})
-    if errors_of(found):
-        raise typer.Exit(int(Exit.USAGE))
 
 
 @app.command()
