@@ -13,6 +13,7 @@ from orchestrator.checks.data import chat_template, data_formats
 from orchestrator.checks.length import evaluation, length_of_run
 from orchestrator.checks.method import adapter_and_base, learning_rate, prequantized
 from orchestrator.checks.output import backend, native, output
+from orchestrator.checks.rendered import native_types, rendered
 from orchestrator.checks.sharding import sharding
 from orchestrator.findings import Finding, errors_of
 from orchestrator.recipe.load import Loaded
@@ -31,6 +32,7 @@ CHECKS: tuple[Check, ...] = (
     sharding,
     output,
     native,
+    native_types,
     learning_rate,
     backend,
 )
@@ -39,6 +41,9 @@ CHECKS: tuple[Check, ...] = (
 def check(loaded: Loaded) -> list[Finding]:
     """All findings about a recipe, each with its place."""
     found = [finding for rule in CHECKS for finding in rule(loaded.recipe)]
+    if not errors_of(found):  # what has errors may not be renderable
+        known = {finding.field for finding in found}
+        found += [f for f in rendered(loaded.recipe) if not f.field or f.field not in known]
     return placed(found, loaded)
 
 
