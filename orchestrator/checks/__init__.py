@@ -9,9 +9,9 @@ this machine is in `machine.py`, at data in `orchestrator.data_check`.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from orchestrator.checks.data import chat_template, data_formats
-from orchestrator.checks.length import evaluation, length_of_run
-from orchestrator.checks.method import adapter_and_base, learning_rate, prequantized
+from orchestrator.checks.data import chat_template, data_formats, template_of_model
+from orchestrator.checks.length import evaluation, length_of_run, schedule
+from orchestrator.checks.method import adapter_and_base, learning_rate, numbers, prequantized
 from orchestrator.checks.output import backend, native, output
 from orchestrator.checks.rendered import native_types, rendered
 from orchestrator.checks.sharding import sharding
@@ -28,12 +28,15 @@ CHECKS: tuple[Check, ...] = (
     adapter_and_base,
     data_formats,
     chat_template,
+    template_of_model,
     evaluation,
+    schedule,
     sharding,
     output,
     native,
     native_types,
     learning_rate,
+    numbers,
     backend,
 )
 

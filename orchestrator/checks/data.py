@@ -1,12 +1,21 @@
-"""Formats, columns and chat templates (`FT206`-`FT210`)."""
+"""Formats, columns and chat templates (`FT206`-`FT210`, `FT222`)."""
 
 import difflib
+import re
 from collections.abc import Iterator
 
 from orchestrator.backends.registry import BACKENDS
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import COLUMNS, STAGE_FORMATS, Recipe
+from orchestrator.smoke import FAMILIES
 from orchestrator.templates import ALPACA, TEMPLATES, TOKENIZER
+
+CONVERSATIONS = {"messages", "sharegpt", "preference"}
+INSTRUCT = re.compile(
+    r"(?i)(?<![a-z])(instruct|chat|it|sft|dpo|rlhf|hermes|zephyr|tulu|vicuna|orca|r1|thinking)(?![a-z])"
+)
+WITHOUT_TEMPLATE = ("mistral", "llama2", "llama3", "gemma")
+"""Families whose base models (not instruct) come without a chat template."""
 
 
 def data_formats(recipe: Recipe) -> Iterator[Finding]:
@@ -86,4 +95,38 @@ def chat_template(recipe: Recipe) -> Iterator[Finding]:
             "instruction rows need a prompt of their own",
             field="data.chat_template",
             fix="chat_template: alpaca",
+        )
+
+
+def template_of_model(recipe: Recipe) -> Iterator[Finding]:
+    """By its name, the model has this template, and the token that ends its turns.
+
+    A template of another family has stop tokens that this tokenizer takes for several: axolotl
+    refuses them, LLaMA-Factory adds them as new tokens that nothing has trained.
+    """
+    name, base = recipe.data.chat_template, recipe.model.base.rstrip("/").rsplit("/", 1)[-1]
+    if not {source.format for source in recipe.data.sources} & CONVERSATIONS:
+        return
+    family = recipe.model.family or next(
+        (family for pattern, family in FAMILIES if re.search(pattern, base.lower())), None
+    )
+    known = TEMPLATES.get(name)
+    if known and family and known.families and family not in known.families:
+        own = [other for other, t in TEMPLATES.items() if family in t.families]
+        yield Finding(
+            "FT222",
+            "warning",
+            f"template {name!r} is not one of {base} ({family}): its tokenizer may not know "
+            f"{known.stop or 'its tokens'}",
+            field="data.chat_template",
+            fix=f"--set data.chat_template={(own or [TOKENIZER])[0]}",
+        )
+    if name == TOKENIZER and family in WITHOUT_TEMPLATE and not INSTRUCT.search(base):
+        own = [other for other, t in TEMPLATES.items() if family in t.families]
+        yield Finding(
+            "FT222",
+            "warning",
+            f"{base} looks like a base model, whose tokenizer has no chat template",
+            field="data.chat_template",
+            fix=f"--set data.chat_template={(own or ['chatml'])[0]}",
         )

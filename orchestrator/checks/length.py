@@ -1,7 +1,11 @@
-"""How long a run is, and when it is evaluated and saved (`FT201`, `FT202`, `FT211`-`FT213`)."""
+"""How long a run is, and when it is evaluated and saved.
+
+Findings: `FT201`, `FT202`, `FT211`-`FT213`, `FT226`, `FT228`, `FT229`.
+"""
 
 from collections.abc import Iterator
 
+from orchestrator.checks.counts import for_steps
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 
@@ -106,4 +110,35 @@ def evaluation(recipe: Recipe) -> Iterator[Finding]:
             "early stopping needs the same cadence for evaluate and save",
             field="training.save",
             fix=f"--set training.save={training.evaluate}",
+        )
+
+
+def schedule(recipe: Recipe) -> Iterator[Finding]:
+    """Warm-up, saves and evaluations that cannot happen, without looking at the data."""
+    training, data = recipe.training, recipe.data
+    if training.steps and not training.epochs:
+        yield from for_steps(recipe, training.steps, "training.steps")
+    if training.scheduler == "constant" and (training.warmup_ratio or training.warmup_steps):
+        yield Finding(
+            "FT229",
+            "warning",
+            "the constant schedule has no warm-up",
+            field="training.scheduler",
+            fix="--set training.scheduler=constant_with_warmup",
+        )
+    if training.warmup_ratio >= 0.5:
+        yield Finding(
+            "FT202",
+            "error" if training.warmup_ratio == 1 else "warning",
+            f"{training.warmup_ratio:.0%} of the run is warm-up",
+            field="training.warmup_ratio",
+            fix="--set training.warmup_ratio=0.03",
+        )
+    if 0.5 < data.validation < 1:
+        yield Finding(
+            "FT226",
+            "warning",
+            f"{data.validation:.0%} of the data is held out, the smaller part is trained on",
+            field="data.validation",
+            fix=f"--set data.validation={1 - data.validation:.2g}",
         )

@@ -2,9 +2,11 @@
 
 Findings: `FT205` a base that is quantized already, `FT208` a template file, `FT220` no base model,
 `FT221` a sequence longer than the model's, `FT222` a template that the model does not have,
-`FT231` a tracker without a key, `FT232` checkpoints that fill the disk, `FT234` a DeepSpeed file.
+`FT225` a pad token that hides the end of a text, `FT231` a tracker without a key, `FT232`
+checkpoints that fill the disk, `FT234` a DeepSpeed file.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from orchestrator.files import read_json
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.sources import HUB_ID, local_path, looks_local
-from orchestrator.templates import TOKENIZER
+from orchestrator.templates import TEMPLATES, TOKENIZER
 
 CONVERSATIONS = {"messages", "sharegpt", "preference"}
 
@@ -90,6 +92,10 @@ def _own_template(recipe: Recipe, path: Path) -> Iterator[Finding]:
         (path / name).is_file() for name in ("chat_template.jinja", "chat_template.json")
     )
     formats = {source.format for source in recipe.data.sources}
+    if isinstance(config, dict):
+        yield from _pad_token(recipe, config)
+    if formats & CONVERSATIONS:
+        yield from _stop_tokens(recipe, path)
     if recipe.data.chat_template == TOKENIZER and formats & CONVERSATIONS and not there:
         yield Finding(
             "FT222",
@@ -97,6 +103,45 @@ def _own_template(recipe: Recipe, path: Path) -> Iterator[Finding]:
             f"the tokenizer in {path} has no chat template",
             field="data.chat_template",
             fix="name one: --set data.chat_template=chatml",
+        )
+
+
+def _stop_tokens(recipe: Recipe, path: Path) -> Iterator[Finding]:
+    """The token that ends a turn is one token of the tokenizer."""
+    known = TEMPLATES.get(recipe.data.chat_template)
+    stops = recipe.data.stop_tokens or ((known.stop,) if known and known.stop else ())
+    try:
+        tokenizer = (path / "tokenizer.json").read_text("utf-8") if stops else ""
+    except (OSError, UnicodeDecodeError):
+        return
+    for stop in stops:
+        if json.dumps(stop, ensure_ascii=False) not in tokenizer:
+            yield Finding(
+                "FT222",
+                "error",
+                f"the tokenizer in {path} has no token {stop}, which ends the turns of "
+                f"{recipe.data.chat_template!r}",
+                field="data.chat_template",
+                fix="choose the model's own template: --set data.chat_template=tokenizer",
+            )
+
+
+def _pad_token(recipe: Recipe, config: dict[str, Any]) -> Iterator[Finding]:
+    """LLaMA-Factory 0.9.5 masks the pad token in `pretrain`, and takes eos where there is none."""
+
+    def token(name: str) -> Any:
+        value = config.get(name)
+        return value.get("content") if isinstance(value, dict) else value
+
+    if recipe.backend != "llamafactory" or recipe.training.stage != "pretrain":
+        return
+    if token("pad_token") in (None, token("eos_token")):
+        yield Finding(
+            "FT225",
+            "warning",
+            "the tokenizer pads with its end of text, which is then never learned",
+            field="model.base",
+            fix="give the tokenizer a pad token of its own, or --backend axolotl",
         )
 
 

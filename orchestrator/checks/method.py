@@ -1,8 +1,13 @@
-"""What is trained and how hard: adapter, base, learning rate (`FT203`-`FT205`, `FT219`)."""
+"""What is trained and how hard: adapter, base, learning rate.
 
+Findings: `FT203`-`FT205`, `FT219`, `FT223`, `FT224`.
+"""
+
+import math
 import re
 from collections.abc import Iterator
 
+from orchestrator.checks.counts import batch_rows
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 
@@ -66,27 +71,62 @@ def prequantized(recipe: Recipe, why: str) -> Iterator[Finding]:
         )
 
 
+PRETRAINING_RATE = 3e-4
+PRETRAINING_BATCH = 4_000_000
+"""Peak learning rate and tokens per step at which 7-8B models were pretrained (Llama 2 and 3)."""
+
+
 def learning_rate(recipe: Recipe) -> Iterator[Finding]:
-    """Learning rates that are usual for the other method."""
-    rate, lora = recipe.training.learning_rate, recipe.adapter.type == "lora"
-    if not lora and rate > 2e-4 and recipe.training.stage in ("sft", "pretrain"):
+    """Learning rates that are usual for another method or another batch.
+
+    The rule of thumb is the pretraining rate times the root of the share that a batch is of the
+    pretraining batch, ten times that for a LoRA. It is coarse, so only a factor of ten is told.
+    """
+    training, lora = recipe.training, recipe.adapter.type == "lora"
+    rate, stage = training.learning_rate, training.stage
+    usual = ""
+    if not lora and rate > 2e-4 and stage in ("sft", "pretrain"):
+        usual = "for a full fine-tune (usual: 5e-6 to 5e-5)"
+    elif lora and rate > 5e-3:
+        usual = "for a LoRA (usual: 5e-5 to 5e-4)"
+    elif stage in ("dpo", "kto", "orpo") and rate > 1e-4:
+        usual = f"for {stage} (usual: 5e-7 to 5e-5)"
+    if usual:
         yield Finding(
-            "FT219",
-            "warning",
-            f"{rate:g} is high for a full fine-tune (usual: 5e-6 to 5e-5)",
-            field="training.learning_rate",
+            "FT219", "warning", f"{rate:g} is high {usual}", field="training.learning_rate"
         )
-    if lora and rate > 5e-3:
+        return
+    tokens = batch_rows(recipe) * recipe.data.sequence_length
+    guess = PRETRAINING_RATE * math.sqrt(tokens / PRETRAINING_BATCH) * (10 if lora else 1)
+    if stage in ("sft", "pretrain") and not guess / 10 <= rate <= guess * 10:
         yield Finding(
             "FT219",
-            "warning",
-            f"{rate:g} is high for a LoRA (usual: 5e-5 to 5e-4)",
+            "note",
+            f"{rate:g} is far {'above' if rate > guess else 'below'} the usual {guess:.1g} for "
+            f"{tokens:,} tokens per step: {PRETRAINING_RATE:g} * sqrt({tokens:,} / "
+            f"{PRETRAINING_BATCH:,}){' * 10 for a LoRA' if lora else ''}",
             field="training.learning_rate",
+            fix="change the rate, or gradient_accumulation; ignore this if you know better",
         )
-    if recipe.training.stage in ("dpo", "kto", "orpo") and rate > 1e-4:
+
+
+def numbers(recipe: Recipe) -> Iterator[Finding]:
+    """Values that a kernel or a backend cannot take."""
+    model, adapter = recipe.model, recipe.adapter
+    if model.attention.startswith("flash_attention") and model.dtype == "float32":
         yield Finding(
-            "FT219",
-            "warning",
-            f"{rate:g} is high for {recipe.training.stage} (usual: 5e-7 to 5e-5)",
-            field="training.learning_rate",
+            "FT223",
+            "error",
+            "flash attention computes in half precision only",
+            field="model.attention",
+            fix="--set model.attention=sdpa, or model.dtype=bfloat16",
+        )
+    whole = float(adapter.alpha).is_integer()
+    if recipe.backend == "llamafactory" and adapter.type == "lora" and not whole:
+        yield Finding(
+            "FT224",
+            "error",
+            f"llamafactory takes whole numbers for alpha, not {adapter.alpha:g}",
+            field="adapter.alpha",
+            fix=f"--set adapter.alpha={max(1, round(adapter.alpha))}",
         )

@@ -53,7 +53,12 @@ def broken(
     for rule in rules:
         try:
             wrong = bool(rule.wrong(config))
-        except (TypeError, ValueError, AttributeError, ArithmeticError):  # a value of a type that nobody expects
+        except (
+            TypeError,
+            ValueError,
+            AttributeError,
+            ArithmeticError,
+        ):  # a value of a type that nobody expects
             wrong = False
         if wrong:
             yield Finding(
