@@ -98,7 +98,7 @@ RULES: tuple[Rule, ...] = (
          "--set training.evaluate=100 --set training.save=100"),
     Rule(35, ("warmup_ratio", "warmup_steps"),
          lambda c: c.get("warmup_ratio") is not None and c.get("warmup_steps"),
-         "warmup_ratio wins over warmup_steps without a word", "keep one of the two"),
+         "warmup_ratio wins over warmup_steps without a word", "keep one of the two", "warning"),
     Rule(36, ("report_to",),
          lambda c: "trackio" in str(c.get("report_to")) and not c.get("project"),
          "trackio needs a project"),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import validating
+from orchestrator.cli import creating, diffing, validating
 from orchestrator.cli.common import (
     AsJson,
     BackendName,
@@ -25,7 +25,9 @@ from orchestrator.cli.common import (
 )
 
 app = typer.Typer(help="List, check, render and run recipes.", no_args_is_help=True)
+app.command()(creating.new)
 app.command()(validating.validate)
+app.command()(diffing.diff)
 
 
 @app.command("list")
@@ -78,28 +80,6 @@ def show(
         ui.emit(document)
     else:
         ui.raw(dump(document))
-
-
-@app.command()
-def new(
-    name: Annotated[str, typer.Argument(help="Name of the new recipe.")],
-    template: Annotated[
-        str,
-        typer.Option("--from", help="Recipe to start from.", autocompletion=complete_recipe),
-    ] = "mistral-qlora",
-    out: Annotated[
-        Path | None, typer.Option("--out", help="File to write; default recipes/NAME.yaml.")
-    ] = None,
-    overrides: Overrides = None,
-    backend: BackendName = None,
-) -> None:
-    """Write a new recipe, from a shipped one with its comments."""
-    from orchestrator import ui
-    from orchestrator.recipe.writing import new_recipe
-
-    target = out or Path("recipes") / f"{name}.yaml"
-    new_recipe(name, template, target, overrides or [], backend)
-    ui.say(f"wrote {target}; check it with: ft recipe validate {target}")
 
 
 @app.command()
