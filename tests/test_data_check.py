@@ -37,6 +37,8 @@ def test_good_rows(tmp_path: Path) -> None:
         ("", "FT302", 0),
         ("\n\n", "FT302", 0),
         (rows(GOOD) + "{broken\n", "FT303", 2),
+        (rows(GOOD) + json.dumps(GOOD) + "x", "FT303", 2),
+        (rows(GOOD) + "  " + json.dumps(GOOD) + " \r\n" + rows([1]), "FT303", 3),
         (rows(GOOD, [1]), "FT303", 2),
         (b'{"instruction": "\xff"}\n', "FT303", 1),
         (rows(GOOD, {"instruction": "a"}), "FT304", 2),

@@ -21,8 +21,12 @@ EVERY = 2048
 
 
 def jsonl(file: Path, tally: Tally, watch: Watch) -> Iterator[Any]:
-    """One JSON value per line."""
-    loads, done = json.loads, 0
+    """One JSON value per line.
+
+    The decoder's inner function is half the work of `json.loads`, which reads what it does not.
+    """
+    decoder: Any = json.JSONDecoder()
+    scan, done = decoder.scan_once, 0
     with file.open("rb") as handle:
         for number, line in enumerate(handle, 1):
             tally.row, tally.raw = number, line
@@ -30,7 +34,13 @@ def jsonl(file: Path, tally: Tally, watch: Watch) -> Iterator[Any]:
             if not number % EVERY:
                 watch(done)
             try:
-                yield loads(line.decode())
+                text = line.decode()
+                try:
+                    row, end = scan(text, 0)
+                    plain = text[end:] in ("\n", "")
+                except StopIteration:
+                    plain = False
+                yield row if plain else json.loads(text)
             except UnicodeDecodeError:
                 tally.add("FT303", "not UTF-8 text", "save the file as UTF-8")
             except (ValueError, RecursionError) as error:

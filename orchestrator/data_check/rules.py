@@ -14,13 +14,19 @@ Part = Callable[[Row], None]
 
 def row_rule(recipe: Recipe, source: Source, tally: Tally) -> Rule:
     """The function that checks one row of `source`."""
-    parts = list(_parts(recipe, source, tally))
+    parts = [part for part in _parts(recipe, source, tally) if part is not _nothing]
+    if len(parts) == 1:
+        return parts[0]
 
     def rule(row: Row) -> None:
         for part in parts:
             part(row)
 
     return rule
+
+
+def _nothing(row: Row) -> None:
+    """The rule for a column that the recipe does not name."""
 
 
 def _parts(recipe: Recipe, source: Source, tally: Tally) -> list[Part]:
@@ -92,7 +98,7 @@ def _text(source: Source, role: ColumnRole, tally: Tally, *, answer: bool = Fals
 def _optional_text(source: Source, role: ColumnRole, tally: Tally, *, needed: bool = False) -> Part:
     name = column(source, role)
     if not name:
-        return lambda row: None
+        return _nothing
 
     def part(row: Row) -> None:
         value = row.get(name)
