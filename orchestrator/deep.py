@@ -32,7 +32,8 @@ GPUS: dict[str, dict[str, Any]] = {
 }
 """What the target can do, by the names that `--gpu` takes."""
 
-KINDS = {"preprocess.yaml": "train", "train.yaml": "train", "merge.yaml": "export"}
+KINDS = {"train.yaml": "train", "preprocess.yaml": "train", "merge.yaml": "export"}
+"""The files that are judged and what reads them, the most telling first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def ask(
         BackendError: its process failed as a whole.
     """
     found: list[list[Finding]] = [[] for _ in recipes]
+    heard: dict[int, set[tuple[str, str]]] = {}
     with tempfile.TemporaryDirectory(prefix="ft-deep-") as scratch:
         for backend in dict.fromkeys(loaded.recipe.backend for loaded in recipes):
             environment = ensure(backend, install)
@@ -76,9 +78,9 @@ def ask(
             ]
             verdicts = _answers(environment, questions, recipes, gpu, Path(scratch))
             for question, verdict in zip(questions, verdicts, strict=True):
-                new = _findings(BACKENDS[backend].label, question.file, verdict)
-                known = {(f.code, f.message) for f in found[question.recipe]}
-                found[question.recipe] += [f for f in new if (f.code, f.message) not in known]
+                new = _unheard(verdict, heard.setdefault(question.recipe, set()))
+                label = BACKENDS[backend].label
+                found[question.recipe] += _findings(label, question.file, new)
     return found
 
 
@@ -109,7 +111,8 @@ def _write(index: int, loaded: Loaded, gpu: str, folder: Path) -> list[Question]
     rendered = BACKENDS[recipe.backend].render(recipe, paths, target_of(recipe, gpu))
     for file in rendered.files:
         write_atomic(folder / file.name, file.text)
-    names = [file.name for file in rendered.files if file.name in KINDS]
+    made = {file.name for file in rendered.files}
+    names = [name for name in KINDS if name in made]
     return [Question(index, name, folder / name) for name in names]
 
 
@@ -159,6 +162,16 @@ def _answers(
     )
 
 
+def _unheard(verdict: Mapping[str, Any], heard: set[tuple[str, str]]) -> dict[str, list[str]]:
+    """The verdict without what was said of another file of the same recipe."""
+    new: dict[str, list[str]] = {}
+    for kind in ("messages", "unknown_keys", "warnings"):
+        lines = dict.fromkeys(str(line) for line in verdict[kind])
+        new[kind] = [line for line in lines if (kind, line) not in heard]
+        heard.update((kind, line) for line in lines)
+    return new
+
+
 def _findings(label: str, file: str, verdict: Mapping[str, Any]) -> list[Finding]:
     found = [
         Finding(
@@ -180,7 +193,7 @@ def _findings(label: str, file: str, verdict: Mapping[str, Any]) -> list[Finding
         for key in verdict["unknown_keys"]
     ]
     found += [
-        Finding("FT503", "note", f"{label} says: {' '.join(str(line).split())[:300]}")
+        Finding("FT503", "note", f"{label} says: {' '.join(line.split())[:300]}")
         for line in verdict["warnings"]
     ]
     return found

@@ -254,3 +254,11 @@ def test_memory_stays_flat_and_progress_is_told(tmp_path: Path) -> None:
     assert peak < 4_000_000
     assert told
     assert all(done <= size for _, done, size in told)
+
+
+def test_path_that_reads_as_a_hub_id(tmp_path: Path) -> None:
+    recipe = loaded(**{"data.sources": [{"path": "mine/train", "format": "alpaca"}]}).recipe
+    assert check_data(recipe, tmp_path) == []
+    (tmp_path / "mine").mkdir()
+    (finding,) = check_data(recipe, tmp_path)
+    assert (finding.code, finding.level) == ("FT301", "warning")

@@ -30,7 +30,7 @@ from orchestrator.templates import ALPACA, TEMPLATES
 from orchestrator.yaml_out import dump
 
 QUIET = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow,
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow,
                                                            HealthCheck.filter_too_much]
 )  # fmt: skip
 
@@ -39,6 +39,10 @@ TRAPS = [
     "0x1f", "1_000", "12:30:45", "2026-11-22", "=", "<<", "- a", "a: b", "a #b", "'", '"', "%x",
     "@x", "`x`", "!x", "&x", "*x", "|", ">", "?", "{a}", "[a]", " a", "a ", "é", "日本", "\u2028",
     "a\nb", "\t", "\x7f", "1.", ".5", "+1", "-0", ".inf", ".nan", "0b1", "1__0", "\ufeff",
+]  # fmt: skip
+SPREAD: list[dict[str, Any]] = [
+    {}, {"strategy": "ddp", "gpus": 2}, {"strategy": "deepspeed", "zero_stage": 3, "gpus": 2},
+    {"strategy": "fsdp", "gpus": 2},
 ]  # fmt: skip
 ODD_LINES = [
     "---", "...", "%YAML 1.2", "extends: mistral-qlora", "? a", "<<: {a: b}", "&a *a",
@@ -151,8 +155,8 @@ def recipes(draw: st.DrawFn, *, likely: bool) -> dict[str, Any]:
         "overlong": "backend", "packing": False, "stop_tokens": [],
     }  # fmt: skip
     body["model"] |= {"quantization": "none", "attention": "sdpa"}
-    body["distributed"] = {}
-    body["output"] = {"merge": False}
+    body["distributed"] = draw(st.sampled_from(SPREAD))
+    body["output"] = {"merge": draw(st.booleans())}
     return body
 
 

@@ -263,5 +263,5 @@ RULES: tuple[Rule, ...] = (
          lambda c: c.get("sample_packing")
          and not on(c, "attn_implementation", *ATTENTION_FLAGS),
          "packed rows see each other without an attention that keeps them apart",
-         "--set model.attention=flash_attention_2, or sdpa"),
+         "--set model.attention=flash_attention_2, or sdpa", "warning"),
 )  # fmt: skip

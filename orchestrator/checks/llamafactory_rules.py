@@ -119,5 +119,5 @@ RULES: tuple[Rule, ...] = (
          "resize_vocab: true, and adapter.modules_to_save: [embed_tokens, lm_head] with a LoRA"),
     Rule(91, ("packing", "neat_packing"),
          lambda c: c.get("packing") and not c.get("neat_packing") and c.get("stage") == "sft",
-         "packed rows see each other without neat_packing", "--set data.packing=true"),
+         "packed rows see each other without neat_packing", "--set data.packing=true", "warning"),
 )  # fmt: skip

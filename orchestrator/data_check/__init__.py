@@ -71,6 +71,15 @@ def _check_source(
                 field=f"{name}.path",
                 fix=f"paths count from the recipe's folder ({beside}) or from here",
             )
+        elif "/" in source.path and local_path(source.path.partition("/")[0], beside):
+            yield Finding(
+                "FT301",
+                "warning",
+                f"{source.path} is taken for a hub id, though there is a folder "
+                f"{source.path.partition('/')[0]} here",
+                field=f"{name}.path",
+                fix=f"./{source.path} if a folder is meant; it is not there",
+            )
         return
     files = data_files(path)
     if not files:
