@@ -82,11 +82,11 @@ def target_for(recipe: Recipe, found: tuple[Gpu, ...]) -> Target:
 
 
 def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
-    """What this machine's GPUs mean for the recipe (`FT224`)."""
+    """What this machine's GPUs mean for the recipe (`FT242`)."""
     wanted = recipe.distributed.gpus
     if not found:
         yield Finding(
-            "FT224",
+            "FT242",
             "warning",
             "no GPU is seen: everything is computed on the CPU, in float32",
             field="distributed",
@@ -94,7 +94,7 @@ def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
         )
     elif wanted and recipe.distributed.strategy != "none" and wanted > len(found):
         yield Finding(
-            "FT224",
+            "FT242",
             "error",
             f"{wanted} GPUs are asked for, {len(found)} are seen",
             field="distributed.gpus",

@@ -12,8 +12,9 @@ from typing import Any
 from orchestrator import __version__, fingerprint, hardware, plan, shell, smoke, yaml_out
 from orchestrator.backends.base import Paths, Rendered, Target
 from orchestrator.backends.registry import BACKENDS
-from orchestrator.checks import check, has_errors, placed, prequantized
-from orchestrator.data_check import check_data
+from orchestrator.checks import check, has_errors, machine, placed
+from orchestrator.checks.counts import from_rows
+from orchestrator.data_check import Progress, read_data
 from orchestrator.environments.environment import Environment, find
 from orchestrator.environments.home import home
 from orchestrator.environments.locks import RELEASES
@@ -22,7 +23,7 @@ from orchestrator.files import read_json, write_atomic
 from orchestrator.findings import Finding, RecipeError
 from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe
-from orchestrator.recipe.sources import local_path, looks_local
+from orchestrator.recipe.sources import local_path
 from orchestrator.runs.record import Record, new_layout, now
 
 PROBE = Path(__file__).resolve().parent / "probe" / "stage.py"
@@ -44,82 +45,36 @@ class Resolved:
         return plan.build(self.recipe, context)
 
 
-def find_problems(loaded: Loaded, *, data: bool = True) -> list[Finding]:
+def find_problems(
+    loaded: Loaded, *, data: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Every finding about a recipe and, unless `data` is false, about its local files."""
-    beside = loaded.file.resolve().parent
+    recipe, beside = loaded.recipe, loaded.file.resolve().parent
     found = check(loaded)
     if data:
-        found += placed(check_data(loaded.recipe, beside), loaded)
-        found += placed(_check_base(loaded.recipe, beside), loaded)
-        found += placed(_check_template(loaded.recipe, beside), loaded)
+        report = read_data(recipe, beside, progress)
+        found += placed(report.findings, loaded)
+        rows = report.total(recipe)
+        if rows:
+            found += placed(list(from_rows(recipe, rows)), loaded)
+        found += placed(list(machine.look(recipe, beside)), loaded)
     return found
 
 
-def _check_base(recipe: Recipe, beside: Path) -> list[Finding]:
-    """What a local base model's own config says (`FT205`, `FT220`, `FT221`)."""
-    path = local_path(recipe.model.base, beside)
-    if path is None:
-        if looks_local(recipe.model.base):
-            return [
-                Finding(
-                    "FT220",
-                    "error",
-                    f"there is no model at {recipe.model.base}",
-                    field="model.base",
-                    fix="give a folder with config.json, or a hub id like user/name",
-                )
-            ]
-        return []
-    config = read_json(path / "config.json")
-    if not isinstance(config, dict):
-        return [Finding("FT220", "error", f"{path} has no config.json", field="model.base")]
-    found = []
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "quantized")
-        found += list(prequantized(recipe, f"its config.json says {method}"))
-    longest = config.get("max_position_embeddings")
-    if isinstance(longest, int) and recipe.data.sequence_length > longest:
-        found.append(
-            Finding(
-                "FT221",
-                "error",
-                f"the model takes {longest} positions, fewer than sequence_length",
-                field="data.sequence_length",
-                fix=f"--set data.sequence_length={longest}",
-            )
-        )
-    return found
-
-
-def _check_template(recipe: Recipe, beside: Path) -> list[Finding]:
-    name = recipe.data.chat_template
-    if not name.endswith(".jinja"):
-        return []
-    path = local_path(name, beside)
-    if path is None:
-        return [
-            Finding(
-                "FT208", "error", f"there is no template file {name}", field="data.chat_template"
-            )
-        ]
-    import jinja2
-
-    try:
-        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(path.read_text("utf-8"))
-    except (jinja2.TemplateSyntaxError, UnicodeDecodeError) as error:
-        line = getattr(error, "lineno", 0)
-        return [Finding("FT208", "error", f"{path}:{line}: {error}", field="data.chat_template")]
-    return []
-
-
-def resolve(loaded: Loaded, *, smoke_run: bool = False, offline: bool = False) -> Resolved:
+def resolve(
+    loaded: Loaded,
+    *,
+    smoke_run: bool = False,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Resolved:
     """Check the recipe and look everything up that its plan needs.
 
     Raises:
         RecipeError: the recipe or its data have errors.
     """
     beside = loaded.file.resolve().parent
-    findings = find_problems(loaded, data=not smoke_run)
+    findings = find_problems(loaded, data=not smoke_run, progress=progress)
     if not smoke_run:
         findings += placed(list(hardware.problems(loaded.recipe, hardware.gpus())), loaded)
     if has_errors(findings):

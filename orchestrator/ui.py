@@ -6,7 +6,8 @@ JSON document on stdout. `rich` is imported on first use, since `ft --help` must
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -141,3 +142,37 @@ def progress(*, transient: bool = False) -> Iterator["Progress"]:
         disable=not screen.err.is_terminal,
     ) as bar:
         yield bar
+
+
+@contextmanager
+def reading(patience: float = 0.5) -> Iterator[Callable[[str, int, int], None]]:
+    """A function to tell how far a file is read, which shows a bar once it has taken a while.
+
+    Nothing is shown, and `rich` is not imported, before `patience` seconds or without a terminal.
+    """
+    started, bar, tasks = time.monotonic(), None, dict[str, Any]()
+
+    def tell(name: str, done: int, size: int) -> None:
+        nonlocal bar
+        if bar is None:
+            if time.monotonic() - started < patience or not sys.stderr.isatty():
+                return
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+            bar = Progress(
+                TextColumn("reading {task.description}"),
+                BarColumn(bar_width=24),
+                DownloadColumn(),
+                console=screen.err,
+                transient=True,
+            )
+            bar.start()
+        if name not in tasks:
+            tasks[name] = bar.add_task(name, total=size)
+        bar.update(tasks[name], completed=done)
+
+    try:
+        yield tell
+    finally:
+        if bar is not None:
+            bar.stop()

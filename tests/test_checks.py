@@ -54,13 +54,15 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("FT216", {"output.push_to_hub": "nope"}),
     ("FT218", {"native.axolotl": {"sequence_lne": 5}}),
     ("FT218", {"native.llamafactory": {"lora_rnak": 5}}),
+    ("FT202", {"training.warmup_ratio": 1.0}),
+    ("FT223", {"model.attention": "flash_attention_2", "model.dtype": "float32"}),
     ("FT401", {"data.train_on": "last_assistant", "data.sources": CHAT,
                "data.chat_template": "llama3"}),
     ("FT401", {"backend": "llamafactory", "data.overlong": "drop"}),
     ("FT401", {"backend": "llamafactory", "data.stop_tokens": ["</s>"]}),
-    ("FT222", {"distributed.strategy": "ddp", "distributed.nodes": 2}),
-    ("FT223", {"native.axolotl": {"output_dir": "x"}}),
-    ("FT223", {"native.llamafactory": {"hf_hub_token": "x"}}),
+    ("FT240", {"distributed.strategy": "ddp", "distributed.nodes": 2}),
+    ("FT241", {"native.axolotl": {"output_dir": "x"}}),
+    ("FT241", {"native.llamafactory": {"hf_hub_token": "x"}}),
     ("FT401", {"backend": "llamafactory", "adapter.alpha": 0.5}),
     ("FT401", {"data.sources": CHAT, "data.chat_template": "llama3", "data.default_system": "x"}),
     ("FT401", {"backend": "llamafactory", "data.sources": [{"path": "a/b", "format": "text"}]}),
@@ -89,6 +91,20 @@ WARNINGS: list[tuple[str, dict[str, Any]]] = [
     ("FT217", {"tracking.project": "x"}),
     ("FT219", {"adapter.type": "none", "training.learning_rate": 1e-3}),
     ("FT219", {"training.learning_rate": 1e-2}),
+    ("FT202", {"training.warmup_ratio": 0.6}),
+    ("FT222", {"data.sources": CHAT, "data.chat_template": "llama3"}),
+    ("FT222", {"data.sources": CHAT, "data.chat_template": "tokenizer"}),
+    ("FT226", {"data.validation": 0.9, "training.evaluate": "epoch"}),
+    (
+        "FT228",
+        {
+            "training.epochs": None,
+            "training.steps": 50,
+            "training.evaluate": 60,
+            "data.validation": 9,
+        },
+    ),
+    ("FT229", {"training.scheduler": "constant", "training.warmup_ratio": 0.1}),
 ]
 
 
@@ -105,7 +121,17 @@ SOUND: list[dict[str, Any]] = [
      "training.early_stopping": 2},
     {"distributed.strategy": "deepspeed", "distributed.zero_stage": 3,
      "distributed.offload": "all"},
-    {"data.sources": CHAT, "data.chat_template": "llama3"},
+    {"data.sources": CHAT, "data.chat_template": "llama3",
+     "model.base": "meta-llama/Meta-Llama-3-8B-Instruct"},
+    {"data.sources": CHAT, "data.chat_template": "chatml", "model.base": "Qwen/Qwen2.5-7B"},
+    {"data.sources": CHAT, "data.chat_template": "tokenizer", "model.base": "Qwen/Qwen2.5-7B"},
+    {"data.sources": CHAT, "data.chat_template": "tokenizer", "model.base": "me/my-own-7B"},
+    {"training.epochs": None, "training.steps": 50, "training.evaluate": 50,
+     "data.validation": 9, "training.warmup_steps": 5},
+    {"training.scheduler": "constant_with_warmup", "training.warmup_ratio": 0.1},
+    {"model.attention": "flash_attention_2"},
+    {"adapter.alpha": 0.5},
+    {"data.validation": 0.5, "training.evaluate": "epoch"},
     {"native.axolotl": {"sequence_len": 5}},
     {"backend": "llamafactory", "native.llamafactory": {"lora_rank": 5}},
 ]  # fmt: skip
@@ -114,6 +140,23 @@ SOUND: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", SOUND)
 def test_sound_settings_are_silent(changes: dict[str, Any]) -> None:
     assert codes(**changes) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"training.learning_rate": 1e-3}, "above"),
+        ({"training.learning_rate": 1e-6}, "below"),
+        ({"training.learning_rate": 1e-4, "adapter.type": "none"}, "above"),
+    ],
+)
+def test_learning_rate_far_from_the_rule_is_told_with_the_numbers(
+    changes: dict[str, Any], word: str
+) -> None:
+    (finding,) = check(loaded(**changes))
+    assert (finding.code, finding.level) == ("FT219", "note")
+    assert f"far {word} the usual" in finding.message
+    assert "2,048 tokens per step: 0.0003 * sqrt(2,048 / 4,000,000)" in finding.message
 
 
 def test_findings_stand_at_their_field() -> None:

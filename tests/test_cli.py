@@ -201,3 +201,14 @@ def test_bug_of_ours_exits_70_and_shows_its_traceback_on_request(
 def test_basic_recipe_of_the_tests_is_sound(tmp_path: Path) -> None:
     assert BASIC["name"] == "basic"
     assert ft("recipe", "validate", write_recipe(tmp_path / "r.yaml")).code == 0
+
+
+def test_deep_needs_the_backend_and_a_known_gpu(tmp_path: Path) -> None:
+    deep = ("recipe", "validate", "mistral-qlora", "--deep", "--no-install")
+    done = ft(*deep, cwd=tmp_path, FT_HOME=str(tmp_path / "home"))
+    assert done.code == 4
+    assert "ft backend install axolotl" in done.err
+    assert ft(*deep, "--gpu", "z9", cwd=tmp_path).code == 2
+    # what our own checks refuse is not asked about
+    done = ft(*deep, "--set", "data.packing=5", cwd=tmp_path, FT_HOME=str(tmp_path / "home"))
+    assert done.code == 2

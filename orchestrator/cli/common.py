@@ -73,7 +73,8 @@ def resolve(loaded: "Loaded", *, smoke: bool, offline: bool) -> "Resolved":
     from orchestrator import ui
     from orchestrator.setup_run import resolve as look_up
 
-    resolved = look_up(loaded, smoke_run=smoke, offline=offline)
+    with ui.reading() as progress:
+        resolved = look_up(loaded, smoke_run=smoke, offline=offline, progress=progress)
     ui.show_findings(resolved.findings)
     if resolved.changes:
         ui.note("smoke: changed for a CPU and a tiny model", style="bold")

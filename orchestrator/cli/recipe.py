@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import creating, diffing, validating
 from orchestrator.cli.common import (
     AsJson,
     BackendName,
@@ -26,6 +27,9 @@ from orchestrator.cli.common import (
 app = typer.Typer(
     rich_markup_mode=None, help="List, check, render and run recipes.", no_args_is_help=True
 )
+app.command()(creating.new)
+app.command()(validating.validate)
+app.command()(diffing.diff)
 
 
 @app.command("list")
@@ -78,76 +82,6 @@ def show(
         ui.emit(document)
     else:
         ui.raw(dump(document))
-
-
-@app.command()
-def new(
-    name: Annotated[str, typer.Argument(help="Name of the new recipe.")],
-    template: Annotated[
-        str,
-        typer.Option("--from", help="Recipe to start from.", autocompletion=complete_recipe),
-    ] = "mistral-qlora",
-    out: Annotated[
-        Path | None, typer.Option("--out", help="File to write; default recipes/NAME.yaml.")
-    ] = None,
-    overrides: Overrides = None,
-    backend: BackendName = None,
-) -> None:
-    """Write a new recipe with comments."""
-    from orchestrator import ui
-    from orchestrator.recipe.writing import new_recipe
-
-    target = out or Path("recipes") / f"{name}.yaml"
-    new_recipe(name, template, target, overrides or [], backend)
-    ui.say(f"wrote {target}; check it with: ft recipe validate {target}")
-
-
-@app.command()
-def validate(
-    recipes: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="RECIPE...", autocompletion=complete_recipe, help="Recipes."),
-    ] = None,
-    overrides: Overrides = None,
-    backend: BackendName = None,
-    every: Annotated[bool, typer.Option("--all", help="Every recipe that can be named.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Check recipes and their local data."""
-    from orchestrator import ui
-    from orchestrator.errors import Exit, UsageError
-    from orchestrator.findings import RecipeError, errors_of
-    from orchestrator.recipe.sources import recipe_names
-
-    json_mode(as_json)
-    names = [*(recipes or []), *(recipe_names() if every else [])]
-    if not names:
-        raise UsageError("name a recipe", hint="ft recipe validate RECIPE, or --all")
-    found = []
-    reports = []
-    for name in names:
-        try:
-            loaded = load(name, overrides, backend)
-            from orchestrator.setup_run import find_problems  # after what fails soonest
-
-            findings = find_problems(loaded)
-        except RecipeError as error:
-            findings = list(error.findings)
-        found += findings
-        bad = len(errors_of(findings))
-        reports.append(
-            {
-                "recipe": name,
-                "ok": not bad,
-                "findings": [finding.as_dict() for finding in findings],
-            }
-        )
-        ui.show_findings(findings)
-        ui.say(f"{name}: {'ok' if not bad else f'{bad} error' + 's' * (bad > 1)}")
-    if as_json:
-        ui.emit({"ok": not errors_of(found), "recipes": reports})
-    if errors_of(found):
-        raise typer.Exit(int(Exit.USAGE))
 
 
 @app.command()
@@ -246,4 +180,8 @@ def schema() -> None:
     from orchestrator.recipe.models import Recipe
 
     document = Recipe.model_json_schema()
+    document["properties"]["extends"] = {
+        "type": "string",
+        "description": "recipe to build on, by path or name: what is not said here is said there",
+    }
     ui.emit({"$schema": "https://json-schema.org/draft/2020-12/schema", **document})

@@ -1,10 +1,12 @@
 """From a file to a `Recipe`, or to all that is wrong with it at once.
 
 Findings: `FT101` unknown key, `FT102` wrong type, `FT103` out of range or not one of the choices,
-`FT104` missing, `FT105` not a mapping, `FT106` a bad `--set`.
+`FT104` missing, `FT105` not a mapping, `FT106` a bad `--set`, `FT107` a bad `extends`,
+`FT108` a variable that is not set.
 """
 
 import difflib
+import os
 import types
 import typing
 from collections.abc import Sequence
@@ -15,7 +17,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.findings import Finding, Place, RecipeError, errors_of
+from orchestrator.recipe.inherit import KEY, with_base
 from orchestrator.recipe.models import Recipe
+from orchestrator.recipe.variables import expand
 from orchestrator.recipe.yaml_source import Document, Path_, dotted, parse, read_text
 
 
@@ -70,8 +74,13 @@ def from_document(
                 ),
             ]
         )
+    if KEY in document.value:
+        findings += with_base(document, file)
+        if errors_of(findings):
+            raise RecipeError(sorted(findings, key=_position))
     for override in (*overrides, *((f"backend={backend}",) if backend else ())):
         findings += apply_override(document, override)
+    findings += expand(document, os.environ)
     recipe, problems = validate(document)
     findings += problems
     if recipe is None or errors_of(findings):

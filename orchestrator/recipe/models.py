@@ -1,7 +1,7 @@
 """What a user writes: the recipe, neutral of the backend, strict in every section.
 
 A field's meaning is here; how each backend writes it, and what it cannot do, is in its folder in
-`backends/`. Rules over several fields are in `checks.py`.
+`backends/`. Rules over several fields are in `checks/`.
 """
 
 from collections.abc import Iterator

@@ -55,10 +55,13 @@ def local_path(text: str, beside: Path) -> Path | None:
 
     None: it is not there. The result is absolute.
     """
-    path = Path(text).expanduser()
-    for candidate in (beside / path, path):
-        if candidate.exists():
-            return candidate.resolve()
+    try:
+        path = Path(text).expanduser()
+        for candidate in (beside / path, path):
+            if candidate.exists():
+                return candidate.resolve()
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, a home of nobody
+        pass
     return None
 
 

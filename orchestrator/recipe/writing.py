@@ -1,11 +1,10 @@
 """Writing recipes for people: with their comments, and checked before they are written."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator import yaml_out
-from orchestrator.checks import check
-from orchestrator.errors import UsageError
 from orchestrator.files import write_atomic
 from orchestrator.findings import RecipeError, errors_of
 from orchestrator.recipe.load import from_document, load
@@ -13,17 +12,13 @@ from orchestrator.recipe.sources import find_recipe
 from orchestrator.recipe.yaml_source import parse
 
 
-def new_recipe(
-    name: str, template: str, target: Path, overrides: list[str], backend: str | None
-) -> None:
-    """Write a copy of a recipe under another name; comments stay where nothing else changes.
+def copy_of(name: str, template: str, overrides: Sequence[str], backend: str | None) -> str:
+    """A recipe's text under another name; comments stay where nothing else changes.
 
     Raises:
-        UsageError: there is such a file already.
-        RecipeError: the result would not pass.
+        UsageError: there is no such recipe.
+        RecipeError: it cannot be used.
     """
-    if target.exists():
-        raise UsageError(f"{target} exists", hint="choose another name, or --out")
     source = find_recipe(template)
     text = source.read_text("utf-8")
     text = re.sub(r"(?m)^name: .*$", f"name: {name}", text, count=1)
@@ -33,9 +28,25 @@ def new_recipe(
         head = "\n".join(line for line in text.splitlines() if line.startswith("#"))
         body = loaded.recipe.model_dump(mode="json", exclude_unset=True)
         text = f"{head}\n{yaml_out.dump(body)}"
+    return text
+
+
+def write_new(target: Path, text: str, overrides: Sequence[str] = ()) -> None:
+    """Write a recipe that passes, and only such a one.
+
+    Raises:
+        RecipeError: it would not pass.
+    """
+    from orchestrator.recipe.composing import commented
+    from orchestrator.setup_run import find_problems
+
     document, findings = parse(text, str(target))
-    loaded = from_document(document, findings, target)
-    problems = check(loaded)
+    loaded = from_document(document, findings, target, overrides=overrides)
+    if overrides:
+        head = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+        body = loaded.recipe.model_dump(mode="json", exclude_unset=True)
+        text = "\n".join([head, *commented(body), ""])
+    problems = find_problems(loaded)
     if errors_of(problems):
         raise RecipeError(problems)
     write_atomic(target, text)

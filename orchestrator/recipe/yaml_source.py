@@ -229,7 +229,8 @@ class _Builder:
         merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
             place = _place(self.document.file, key_node.start_mark)
-            if isinstance(key_node, yaml.ScalarNode) and key_node.value == "<<":
+            merges = isinstance(key_node, yaml.ScalarNode) and key_node.style not in _QUOTED
+            if merges and key_node.value == "<<":
                 for source in self._merge_sources(value_node):
                     for key, value in self._mapping(source, path).items():
                         merged.setdefault(key, value)

@@ -74,6 +74,11 @@ def fields(model: Any) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items()))
 
 
+def names(model: Any) -> set[str]:
+    """Every name under which a setting of a model is read."""
+    return {name for key, field in model.model_fields.items() for name in (key, *aliases(field))}
+
+
 def models_below(model: Any) -> dict[str, Any]:
     """Every model that a model's settings lead to, by name."""
     found: dict[str, Any] = {}
@@ -199,9 +204,10 @@ def unknown_keys(config: dict[str, Any], cfg: Any) -> list[str]:
     from axolotl.utils.schemas.datasets import DPODataset, KTODataset, SFTDataset
 
     model = merge_input_args()[1] if cfg.plugins else AxolotlInputConfig
-    dropped = [key for key in config if key not in fields(model)]
+    known = names(model)
+    dropped = [key for key in config if key not in known]
     row = {"dpo": DPODataset, "ipo": DPODataset, "simpo": DPODataset, "kto": KTODataset}
-    dataset = fields(row.get(str(config.get("rl")), SFTDataset))
+    dataset = names(row.get(str(config.get("rl")), SFTDataset))
     for index, source in enumerate(config.get("datasets") or []):
         dropped += [f"datasets[{index}].{key}" for key in source if key not in dataset]
     return dropped

@@ -55,7 +55,7 @@ def needless(request: Request) -> list[str]:
     if task in LIGHT_TASKS:
         return [*NEVER, *TRACKERS, *HEAVY]
     if task not in ("train", "merge"):
-        return list(NEVER) if task in ("validate", "doctor") else []
+        return list(NEVER) if task in ("validate", "validate_all", "doctor") else []
     config = Path(str(request.get("config")))
     text = config.read_text(encoding="utf-8").lower() if config.is_file() else ""
     trackers = set(TRACKERS if task == "merge" else unmentioned(TRACKERS, text))

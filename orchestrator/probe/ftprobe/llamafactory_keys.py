@@ -124,15 +124,19 @@ def pretended_gpu(capabilities: dict[str, Any]) -> Iterator[None]:
 
 
 def validate(request: Request) -> Result:
-    """llamafactory's verdict on ``config`` for the GPU that ``capabilities`` describes."""
+    """llamafactory's verdict on ``config`` for the GPU that ``capabilities`` describes.
+
+    ``kind`` is ``export`` for the file of the export command, which has its own arguments.
+    """
     config = load_config(existing_path(request, "config"))
     messages = deepspeed_problems(config)
     torchaudio_stub.install()
-    from llamafactory.hparams import get_train_args
+    from llamafactory.hparams import get_infer_args, get_train_args
 
+    parse = get_infer_args if request.get("kind") == "export" else get_train_args
     with pretended_gpu(dict(request.get("capabilities") or {})):
         try:
-            get_train_args(config)
+            parse(config)
         except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError) as error:
             messages.append(f"{type(error).__name__}: {error}")
     return {"accepted": not messages, "messages": messages, "warnings": [], "unknown_keys": []}

@@ -19,6 +19,7 @@ COMMON = {
     "twin": "twin:twin",
     "describe_model": "describe:describe_model",
     "doctor": "doctor:doctor",
+    "validate_all": "validate_all:validate_all",
 }
 BY_BACKEND = {
     "axolotl": {

@@ -1,0 +1,73 @@
+"""Settings of a strategy, and combinations that cannot work (`FT214`, `FT215`, `FT240`)."""
+
+from collections.abc import Iterator
+
+from orchestrator.findings import Finding
+from orchestrator.recipe.models import Recipe
+
+EIGHT_BIT_OPTIMIZERS = {"adamw_bnb_8bit", "paged_adamw_8bit", "lion_8bit"}
+
+
+def sharding(recipe: Recipe) -> Iterator[Finding]:
+    """Settings of a strategy that is not in use, and combinations that cannot work."""
+    spread = recipe.distributed
+    given = spread.model_fields_set
+    if spread.strategy != "deepspeed" and "zero_stage" in given:
+        yield Finding(
+            "FT214",
+            "error",
+            "zero_stage needs strategy: deepspeed",
+            field="distributed.zero_stage",
+            fix="--set distributed.strategy=deepspeed",
+        )
+    if spread.strategy in ("none", "ddp") and spread.offload != "none":
+        yield Finding(
+            "FT214",
+            "error",
+            f"strategy {spread.strategy} cannot offload",
+            field="distributed.offload",
+            fix="--set distributed.strategy=deepspeed",
+        )
+    if spread.strategy == "none" and spread.nodes == 1 and (spread.gpus or 1) > 1:
+        yield Finding(
+            "FT214",
+            "error",
+            "several processes need a strategy",
+            field="distributed.strategy",
+            fix="--set distributed.strategy=ddp",
+        )
+    if spread.strategy == "deepspeed" and spread.offload == "all" and spread.zero_stage != 3:
+        yield Finding(
+            "FT215",
+            "error",
+            "only ZeRO stage 3 can offload the parameters",
+            field="distributed.offload",
+            fix="--set distributed.zero_stage=3, or offload: optimizer",
+        )
+    if spread.nodes > 1:
+        yield Finding(
+            "FT240",
+            "error",
+            "runs on several nodes cannot be started yet",
+            field="distributed.nodes",
+            fix="--set distributed.nodes=1",
+        )
+    sharded = spread.strategy == "fsdp" or (
+        spread.strategy == "deepspeed" and spread.zero_stage == 3
+    )
+    if sharded and recipe.model.quantization == "int8":
+        yield Finding(
+            "FT215",
+            "error",
+            "8-bit weights cannot be sharded",
+            field="model.quantization",
+            fix="--set model.quantization=nf4, or ZeRO stage 2",
+        )
+    if spread.offload != "none" and recipe.training.optimizer in EIGHT_BIT_OPTIMIZERS:
+        yield Finding(
+            "FT215",
+            "error",
+            "8-bit optimizer states cannot be offloaded",
+            field="training.optimizer",
+            fix="--set training.optimizer=adamw_torch",
+        )

@@ -1,0 +1,175 @@
+"""Each rule on a rendered configuration fires on its mistake; sound configurations break none.
+
+`MISTAKES` are native keys on top of a sound recipe; `tests/smoke/test_deep.py` asks the backends
+about the same table.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from orchestrator.checks import axolotl_rules, check, has_errors, llamafactory_rules
+from orchestrator.checks.rules import broken
+from orchestrator.recipe.load import load
+from orchestrator.recipe.sources import shipped
+from tests.helpers import loaded
+
+Case = tuple[int, Mapping[str, Any]]
+
+AXOLOTL: list[Case] = [
+    (4, {"warmup_steps": 0.1}),
+    (5, {"eval_strategy": False}),
+    (6, {"tokens": {"a": "b"}}),
+    (8, {"bf16": "full"}),
+    (10, {"val_set_size": 0.1, "test_datasets": [{"path": "x", "type": "alpaca"}]}),
+    (11, {"streaming": True}),
+    (13, {"warmup_steps": 5, "warmup_ratio": 0.1}),
+    (14, {"save_strategy": "epoch", "save_steps": 5}),
+    (14, {"save_strategy": "best"}),
+    (15, {"eval_strategy": "epoch", "eval_steps": 5, "val_set_size": 0.1}),
+    (16, {"early_stopping_patience": 2}),
+    (16, {"early_stopping_patience": 2, "val_set_size": 0.1, "eval_strategy": "steps",
+          "save_strategy": "steps", "eval_steps": 20, "save_steps": 30}),
+    (17, {"batch_size": 8}),
+    (18, {"sample_packing": True, "rl": "dpo"}),
+    (19, {"rl": "kto"}),
+    (20, {"adapter": "qlora"}),
+    (20, {"adapter": None, "load_in_4bit": True}),
+    (21, {"load_in_8bit": True, "lora_mlp_kernel": True}),
+    (22, {"lora_target_modules": "(a"}),
+    (22, {"peft_layers_pattern": ["a"]}),
+    (23, {"lr_groups": [{"name": "a", "modules": ["b"], "lr": 0.1}], "loraplus_lr_ratio": 2.0}),
+    (24, {"flash_attention": True}),
+    (24, {"attn_implementation": "flash"}),
+    (26, {"context_parallel_size": 2}),
+    (27, {"tensor_parallel_size": 2, "optimizer": "adamw_bnb_8bit"}),
+    (28, {"plugins": ["axolotl.integrations.liger.LigerPlugin"],
+          "liger_cross_entropy": True, "liger_fused_linear_cross_entropy": True}),
+    (30, {"activation_offloading": True, "gradient_checkpointing": False}),
+    (31, {"deepspeed": "x.json", "fsdp": ["full_shard"]}),
+    (32, {"optimizer": "muon", "deepspeed": "x.json"}),
+    (33, {"optimizer": "adamw_bnb_8bit", "fsdp_version": 2,
+          "fsdp_config": {"reshard_after_forward": True}}),
+    (34, {"adapter": "qlora", "load_in_4bit": True, "fsdp_version": 2,
+          "fsdp_config": {"cpu_ram_efficient_loading": True}}),
+    (37, {"deepcompile": True}),
+    (38, {"relora": True}),
+    (41, {"tokenizer_use_mistral_common": True, "chat_template": "chatml"}),
+    (42, {"chat_template": "jinja"}),
+    (43, {"datasets": [{"path": "x", "type": "sharegpt"}]}),
+    (44, {"push_dataset_to_hub": "a/b"}),
+    (45, {"gpu_memory_limit": 20, "max_memory": {"cpu": "1GB"}}),
+    (46, {"rl": "grpo", "trl": {"num_generations": 3}}),
+    (47, {"dpo_loss_type": ["ipo"]}),
+    (48, {"rl": "ppo"}),
+    (49, {"save_safetensors": False}),
+    (49, {"s2_attention": True}),
+    (50, {"torch_compile_options": {"epilogue_fusion": True}}),
+    (62, {"load_in_4bit": True}),
+    (63, {"lora_r": None}),
+    (69, {"chat_template": "mistral_v3_tekken", "default_system_message": "x"}),
+    (75, {"val_set_size": 0.1}),
+    (83, {"rl": "simpo"}),
+    (84, {"rl": "dpo", "neftune_noise_alpha": 5.0}),
+    (87, {"tokens": ["<x>"]}),
+    (91, {"sample_packing": True, "attn_implementation": None}),
+]  # fmt: skip
+
+LLAMAFACTORY: list[Case] = [
+    (10, {"finetuning_type": "full", "adapter_name_or_path": "x"}),
+    (11, {"quantization_bit": 4, "finetuning_type": "full"}),
+    (11, {"quantization_bit": 4, "pissa_init": True}),
+    (12, {"use_galore": True}),
+    (12, {"finetuning_type": "full", "use_dora": True}),
+    (13, {"pissa_init": True, "stage": "kto"}),
+    (14, {"fp16": True}),
+    (17, {"resize_vocab": True}),
+    (18, {"finetuning_type": "full", "use_galore": True, "galore_layerwise": True,
+          "gradient_accumulation_steps": 4}),
+    (20, {"eval_strategy": "epoch"}),
+    (20, {"val_size": 0.1, "eval_dataset": "a"}),
+    (21, {"streaming": True}),
+    (22, {"interleave_probs": "0.5,0.5"}),
+    (22, {"mask_history": True, "train_on_prompt": True}),
+    (23, {"stage": "pt", "neat_packing": True}),
+    (30, {"stage": "ppo"}),
+    (31, {"stage": "rm", "load_best_model_at_end": True}),
+    (31, {"stage": "dpo", "dpo_label_smoothing": 0.1, "pref_loss": "ipo"}),
+    (32, {"finetuning_type": "full", "use_galore": True, "deepspeed": "x.json"}),
+    (33, {"load_best_model_at_end": True, "val_size": 0.1, "eval_strategy": "steps",
+          "eval_steps": 20, "save_strategy": "steps", "save_steps": 30}),
+    (33, {"fp8": True, "quantization_bit": 4}),
+    (35, {"warmup_ratio": 0.1, "warmup_steps": 5}),
+    (36, {"report_to": "trackio", "project": ""}),
+    (37, {"flash_attn": "fa3"}),
+    (75, {"val_size": 0.1}),
+    (77, {"do_train": False}),
+    (78, {"overwrite_cache": True}),
+    (87, {"add_tokens": "<x>"}),
+    (91, {"packing": True}),
+]  # fmt: skip
+
+SHIPPED = sorted(shipped("recipes").glob("*.yaml"))
+
+
+def codes(backend: str, native: Mapping[str, Any]) -> set[str]:
+    recipe = loaded(backend=backend, **{f"native.{backend}": dict(native)})
+    return {finding.code for finding in check(recipe)}
+
+
+@pytest.mark.parametrize(("number", "native"), AXOLOTL)
+def test_axolotl_rule_fires(number: int, native: Mapping[str, Any]) -> None:
+    assert f"FT{600 + number}" in codes("axolotl", native)
+
+
+@pytest.mark.parametrize(("number", "native"), LLAMAFACTORY)
+def test_llamafactory_rule_fires(number: int, native: Mapping[str, Any]) -> None:
+    assert f"FT{700 + number}" in codes("llamafactory", native)
+
+
+@pytest.mark.parametrize("backend", ["axolotl", "llamafactory"])
+def test_sound_recipe_breaks_no_rule(backend: str) -> None:
+    assert codes(backend, {}) == set()
+
+
+@pytest.mark.parametrize("backend", ["axolotl", "llamafactory"])
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.stem))
+def test_shipped_recipes_break_no_rule(file: Any, backend: str) -> None:
+    findings = check(load(file, backend=backend))
+    assert not has_errors(findings)
+    assert {f.code for f in findings} <= {"FT209"}
+
+
+def test_every_rule_has_a_case() -> None:
+    for cases, rules in ((AXOLOTL, axolotl_rules.RULES), (LLAMAFACTORY, llamafactory_rules.RULES)):
+        missing = {rule.number for rule in rules} - {number for number, _ in cases}
+        assert missing <= {12, 29, 40}, missing
+
+
+def test_finding_stands_at_the_native_key() -> None:
+    found = check(loaded(**{"native.axolotl": {"streaming": True}}))
+    assert (found[0].code, found[0].field) == ("FT611", "native.axolotl.streaming")
+    recipe = loaded(
+        **{"training.evaluate": "epoch", "data.validation": 9, "training.early_stopping": 2}
+    )
+    (found_here,) = check(recipe)
+    assert (found_here.code, found_here.field) == ("FT616", "training.early_stopping")
+
+
+def test_values_of_odd_types_never_raise() -> None:
+    odd: list[Any] = ["x", 1, 1.5, True, [], [1], {"a": 1}]
+    for rules in (axolotl_rules.RULES, llamafactory_rules.RULES):
+        for value in odd:
+            config = {key: value for rule in rules for key in rule.keys}
+            list(broken(rules, config, backend="axolotl", series=600, native={}))
+
+
+@pytest.mark.parametrize(
+    "native",
+    [{"lora_rank": "8"}, {"learning_rate": "1e-4"}, {"stage": "orpo"}, {"plot_loss": 1},
+     {"flash_attn": "flash_attention_2"}, {"quantization_method": "nope"}],
+)  # fmt: skip
+def test_types_and_choices_of_llamafactory_keys(native: dict[str, Any]) -> None:
+    assert "FT235" in codes("llamafactory", native)
+    assert "FT235" not in codes("llamafactory", {"lora_rank": 8, "report_to": "none"})
