@@ -50,7 +50,7 @@ def length_of_run(recipe: Recipe) -> Iterator[Finding]:
             field="training.warmup_steps",
             fix="keep one of the two",
         )
-    if training.steps and training.warmup_steps >= training.steps:
+    if training.steps and (training.warmup_steps or 0) >= training.steps:
         yield Finding(
             "FT202",
             "error",
@@ -151,7 +151,7 @@ def chat_template(recipe: Recipe) -> Iterator[Finding]:
     name = recipe.data.chat_template
     backend = BACKENDS[recipe.backend]
     known = TEMPLATES.get(name)
-    formats = {source.format for source in recipe.data.sources}
+    formats = {s.format for s in recipe.data.sources if not (s.chat_template or s.prompt)}
     if name.endswith(".jinja") or name in (TOKENIZER, ALPACA):
         pass
     elif known:
@@ -223,7 +223,7 @@ def evaluation(recipe: Recipe) -> Iterator[Finding]:
             field="data.validation",
             fix="--set training.evaluate=epoch",
         )
-    if training.evaluate != "never" and not held_out:
+    if training.evaluate not in (None, "never") and not held_out:
         yield Finding(
             "FT212",
             "error",
