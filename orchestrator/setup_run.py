@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import __version__, fingerprint, hardware, plan, shell, smoke, yaml_out
+from orchestrator.backends import capabilities
 from orchestrator.backends.base import Paths, Rendered, Target
 from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check, has_errors, placed, prequantized
@@ -278,13 +279,22 @@ def expected_python(backend: str) -> Path:
         return home() / "environments" / f"{backend}-{RELEASES[backend]}" / "bin" / "python"
 
 
-def standalone(loaded: Loaded) -> tuple[Rendered, list[Finding]]:
+def standalone(
+    loaded: Loaded, *, allow_loss: bool = False, written_for: str | None = None
+) -> tuple[Rendered, list[Finding]]:
     """The backend's files for use with its own commands, paths relative to where they lie.
+
+    With `allow_loss` what the backend cannot express is left out with a warning. `written_for` is
+    the recipe's own backend, if it is rendered for another: its native keys are a loss too.
 
     Raises:
         RecipeError: the recipe has errors.
     """
     findings = check(loaded)
+    if written_for and written_for != loaded.recipe.backend:
+        findings += placed(capabilities.lost_native(loaded.recipe, written_for), loaded)
+    if allow_loss:
+        findings = [capabilities.allowed(finding) for finding in findings]
     if has_errors(findings):
         raise RecipeError(findings)
     recipe, beside = loaded.recipe, loaded.file.resolve().parent
@@ -294,6 +304,8 @@ def standalone(loaded: Loaded) -> tuple[Rendered, list[Finding]]:
         return str(path) if path else name
 
     paths = Paths(
+        prepared=recipe.data.prepared or "",
+        training=recipe.output.training_directory or "",
         base=where(recipe.model.base),
         sources=tuple(where(source.path) for source in recipe.data.sources),
         validation_sources=tuple(where(s.path) for s in recipe.data.validation_sources),

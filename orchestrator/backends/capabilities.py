@@ -6,7 +6,7 @@ depends on values, and what needs a note, is in `CONCEPTS`.
 
 import difflib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from orchestrator.backends.fields import PAIRS, field_value, given
@@ -200,3 +200,30 @@ def _names(recipe: Recipe, backend: str) -> Iterator[Finding]:
             field=field,
             fix="ft backend capabilities shows what each backend has" if not close else "",
         )
+
+
+def lost_native(recipe: Recipe, other: str) -> Iterator[Finding]:
+    """`FT406`: native keys of the backend that a recipe was written for, rendered for another."""
+    if not getattr(recipe.native, recipe.backend):
+        for key in getattr(recipe.native, other):
+            yield _lost(recipe.backend, f"native.{other}.{key}")
+    for group in ("sources", "validation_sources"):
+        for index, source in enumerate(getattr(recipe.data, group)):
+            for key in getattr(source.native, other):
+                yield _lost(recipe.backend, f"data.{group}[{index}].native.{other}.{key}")
+
+
+def _lost(backend: str, field: str) -> Finding:
+    return Finding(
+        "FT406",
+        "error",
+        f"{field} does nothing on {LABELS[backend]}",
+        field=field,
+        fix="--allow-loss to render the rest",
+    )
+
+
+def allowed(finding: Finding) -> Finding:
+    """A loss as a warning: the user knows of it."""
+    lossy = finding.code.startswith("FT4") or finding.code == "FT208"
+    return replace(finding, level="warning", fix="") if lossy else finding
