@@ -55,6 +55,8 @@ def check_data(recipe: Recipe, beside: Path) -> list[Finding]:
 
 
 def _check_source(source: Source, beside: Path, name: str) -> Iterator[Finding]:
+    if source.format == "registered":
+        return  # a name, not a path
     path = local_path(source.path, beside)
     if path is None:
         if looks_local(source.path):

@@ -292,7 +292,7 @@ def standalone(
     """
     findings = check(loaded)
     if written_for and written_for != loaded.recipe.backend:
-        findings += placed(capabilities.lost_native(loaded.recipe, written_for), loaded)
+        findings += placed(list(capabilities.lost_native(loaded.recipe, written_for)), loaded)
     if allow_loss:
         findings = [capabilities.allowed(finding) for finding in findings]
     if has_errors(findings):

@@ -72,6 +72,12 @@ def family_of(recipe: Recipe, model_type: str = "") -> Family:
 
 def smoke_recipe(recipe: Recipe, family: Family) -> Smoke:
     """The recipe on its tiny twin of `family`."""
+    for other in (*recipe.data.sources, *recipe.data.validation_sources):
+        if other.format not in FILES:
+            raise UsageError(
+                f"--smoke has no data like {other.format} rows",
+                hint=f"it has {', '.join(FILES)}",
+            )
     changes = list(_changes(recipe))
     document = recipe.model_dump(mode="json")
     for field, value, _ in changes:

@@ -81,17 +81,23 @@ def _model(config: Config, draft_: Draft) -> None:
     else:
         draft_.put("model.dtype", "auto")
     draft_.put("model.attention", config.get("attn_implementation", "auto"))
-    plugins = list(config.get("plugins") or [])
-    if LIGER_PLUGIN in plugins:
-        parts = [part for part, key in LIGER_PARTS.items() if config.get(key) is True]
-        if parts:
-            plugins.remove(LIGER_PLUGIN)
-            draft_.put("kernels.liger", parts)
+    _plugins(config, draft_)
+
+
+def _plugins(config: Config, draft_: Draft) -> None:
+    """Two plugins are fields of their own, in that order behind the others."""
+    plugins = [str(name) for name in config.get("plugins") or []]
+    own = []
+    parts = [part for part, key in LIGER_PARTS.items() if config.get(key) is True]
+    if LIGER_PLUGIN in plugins and parts:
+        own.append(LIGER_PLUGIN)
+        draft_.put("kernels.liger", parts)
     if CUT_CROSS_ENTROPY_PLUGIN in plugins and config.get("cut_cross_entropy") is not False:
-        plugins.remove(CUT_CROSS_ENTROPY_PLUGIN)
+        own.append(CUT_CROSS_ENTROPY_PLUGIN)
         draft_.put("kernels.cut_cross_entropy", True)
-    if plugins:
-        draft_.put("kernels.plugins", plugins)
+    others = [name for name in plugins if name not in own]
+    named = others if [*others, *own] == plugins else plugins
+    draft_.put("kernels.plugins", named or None)
 
 
 def _adapter(config: Config, draft_: Draft) -> None:

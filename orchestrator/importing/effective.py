@@ -89,8 +89,6 @@ def _axolotl(config: dict[str, Any]) -> dict[str, Any]:
     defaults["save_strategy"] = "steps" if "save_steps" in config else "epoch"
     defaults["eval_strategy"] = "steps" if "eval_steps" in config else "no"
     result = _dropped(config, defaults)
-    if "plugins" in result:
-        result["plugins"] = sorted(set(result["plugins"]))
     for name in ("datasets", "test_datasets", "pretraining_dataset"):
         if isinstance(result.get(name), list):
             result[name] = [_entry(entry, name) for entry in result[name]]

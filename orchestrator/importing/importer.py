@@ -1,16 +1,20 @@
 """A file as a recipe: map, render, compare, and put what differs under `native`."""
 
+import dataclasses
+import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator import yaml_out
+from orchestrator.backends import fields
 from orchestrator.backends.base import Paths, Target
 from orchestrator.backends.keys import load_keys
 from orchestrator.backends.llamafactory.data import dataset_info
 from orchestrator.backends.registry import BACKENDS
+from orchestrator.checks import PREQUANTIZED
 from orchestrator.findings import Finding, Level, Place
 from orchestrator.importing import axolotl, llamafactory
 from orchestrator.importing.dataset_info import complete
@@ -41,15 +45,15 @@ class Imported:
 
     file: Path
     kind: Detected
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = dataclasses.field(default_factory=list)
     recipe: Recipe | None = None
     text: str = ""
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[Difference] = dataclasses.field(default_factory=list)
     keys: int = 0
     neutral: int = 0
     top_keys: int = 0
     top_neutral: int = 0
-    native: list[str] = field(default_factory=list)
+    native: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def share(self) -> float:
@@ -114,9 +118,12 @@ def _into_recipe(
     if backend == "axolotl":
         axolotl.draft(config, draft)
     else:
+        info = with_folder(config, info) if llamafactory.described(config, info) else None
         llamafactory.draft(config, draft, info)
-        if not llamafactory.described(config, info):
-            info = None
+    lora = fields.take(draft.document, "adapter.type") == "lora"
+    if lora and PREQUANTIZED.search(str(fields.take(draft.document, "model.base")).split("/")[-1]):
+        draft.put("output.merge", False)
+        draft.put("output.export", False)
     recipe, missing = draft.settle()
     if recipe is None:
         for name in missing:
@@ -138,6 +145,19 @@ def _into_recipe(
     result.differences = differences(recipe, config, backend, info)
     result.text = yaml_out.dump(draft.ordered())
     _count(result, config, draft.document)
+
+
+def with_folder(config: Mapping[str, Any], info: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The entries with files by the path that LLaMA-Factory makes of them."""
+    folder = str(config.get("dataset_dir", "data"))
+    result: dict[str, Any] = {}
+    for name, entry in (info or {}).items():
+        file = entry.get("file_name") if isinstance(entry, Mapping) else None
+        if isinstance(file, str) and not folder.startswith(("REMOTE:", "ONLINE")):
+            result[name] = {**entry, "file_name": posixpath.normpath(f"{folder}/{file}")}
+        else:
+            result[name] = entry
+    return result
 
 
 def name_of(file: Path) -> str:

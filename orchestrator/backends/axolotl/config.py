@@ -81,10 +81,11 @@ def _kernels(recipe: Recipe) -> dict[str, Any]:
     kernels = recipe.kernels
     plugins, config = list(kernels.plugins), dict[str, Any]()
     if kernels.liger:
-        plugins.append(LIGER_PLUGIN)
+        if LIGER_PLUGIN not in plugins:
+            plugins.append(LIGER_PLUGIN)
         parts = kernels.liger if isinstance(kernels.liger, tuple) else LIGER_USUAL
         config |= {LIGER_PARTS[part]: True for part in parts}
-    if kernels.cut_cross_entropy:
+    if kernels.cut_cross_entropy and CUT_CROSS_ENTROPY_PLUGIN not in plugins:
         plugins.append(CUT_CROSS_ENTROPY_PLUGIN)
     elif kernels.cut_cross_entropy is False:
         config["cut_cross_entropy"] = False
