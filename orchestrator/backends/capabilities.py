@@ -176,15 +176,21 @@ def _finding(backend: str, field: str, what: str, note: str) -> Finding:
     )
 
 
+def optimizers(backend: str) -> tuple[str, ...]:
+    """Names that a backend has."""
+    if backend == "llamafactory":
+        return LLAMAFACTORY_OPTIMIZERS
+    return (*HUGGING_FACE, *load_keys(backend)["keys"]["optimizer"].get("choices", ()))
+
+
+def schedulers(backend: str) -> tuple[str, ...]:
+    """Names that a backend has."""
+    return SCHEDULERS if backend == "llamafactory" else AXOLOTL_SCHEDULERS
+
+
 def _names(recipe: Recipe, backend: str) -> Iterator[Finding]:
     """`FT407`: names of optimizers, schedules and losses that the backend does not have."""
-    keys = load_keys(backend)["keys"]
-    if backend == "axolotl":
-        optimizers = (*HUGGING_FACE, *keys["optimizer"].get("choices", ()))
-        schedulers: tuple[str, ...] = AXOLOTL_SCHEDULERS
-    else:
-        optimizers, schedulers = LLAMAFACTORY_OPTIMIZERS, SCHEDULERS
-    known = {"training.optimizer": optimizers, "training.scheduler": schedulers}
+    known = {"training.optimizer": optimizers(backend), "training.scheduler": schedulers(backend)}
     if backend == "llamafactory" and recipe.training.stage == "dpo":
         known["training.preference.loss"] = LLAMAFACTORY_LOSSES
     for field, names in known.items():
@@ -225,5 +231,9 @@ def _lost(backend: str, field: str) -> Finding:
 
 def allowed(finding: Finding) -> Finding:
     """A loss as a warning: the user knows of it."""
-    lossy = finding.code.startswith("FT4") or finding.code == "FT208"
+    lossy = finding.code in LOSSY and finding.field != "training.stage"
     return replace(finding, level="warning", fix="") if lossy else finding
+
+
+LOSSY = ("FT208", "FT401", "FT402", "FT403", "FT405", "FT406", "FT407")
+"""What can be left out with something to train left. Another stage is another training."""

@@ -86,7 +86,8 @@ def _model(config: Config, draft_: Draft) -> None:
 
 def _plugins(config: Config, draft_: Draft) -> None:
     """Two plugins are fields of their own, in that order behind the others."""
-    plugins = [str(name) for name in config.get("plugins") or []]
+    listed = config.get("plugins")
+    plugins = [str(name) for name in listed] if isinstance(listed, list) else []
     own = []
     parts = [part for part, key in LIGER_PARTS.items() if config.get(key) is True]
     if LIGER_PLUGIN in plugins and parts:
@@ -122,13 +123,12 @@ def _adapter(config: Config, draft_: Draft) -> None:
 
 def _data(config: Config, draft_: Draft) -> None:
     streams = isinstance(config.get("pretraining_dataset"), list)
-    entries = config.get("pretraining_dataset") if streams else config.get("datasets")
-    entries = [entry for entry in entries or [] if isinstance(entry, Mapping)]
+    entries = _entries(config, "pretraining_dataset" if streams else "datasets")
     template = _template(config, draft_, entries)
     sources = [_source(entry, config, template, streams) for entry in entries]
     if sources:
         draft_.put("data.sources", sources)
-    tests = [e for e in config.get("test_datasets") or [] if isinstance(e, Mapping)]
+    tests = _entries(config, "test_datasets")
     if tests:
         found = [_source(entry, config, template, False) for entry in tests]
         draft_.put("data.validation_sources", found)
@@ -223,7 +223,7 @@ def _format(entry: Config, config: Config, template: str, streams: bool) -> dict
 
 
 def _properties(entry: Config) -> dict[str, Any]:
-    names = entry.get("message_property_mappings") or {}
+    names = _options(entry.get("message_property_mappings"))
     return {role: names[role] for role in ("role", "content") if names.get(role)}
 
 
@@ -266,8 +266,9 @@ def _columns(names: Config, usual: Config) -> dict[str, Any]:
 
 def _training(config: Config, draft_: Draft) -> None:
     draft_.put("training.stage", _stage(config))
-    if config.get("dpo_loss_type") and len(config["dpo_loss_type"]) == 1:
-        draft_.put("training.preference.loss", config["dpo_loss_type"][0])
+    losses = config.get("dpo_loss_type")
+    if isinstance(losses, list) and len(losses) == 1:
+        draft_.put("training.preference.loss", losses[0])
     if config.get("rl") == "simpo":
         draft_.put("training.preference.loss", "simpo")
     if config.get("max_steps"):
@@ -282,8 +283,7 @@ def _training(config: Config, draft_: Draft) -> None:
     checkpoints = config.get("gradient_checkpointing", False)
     draft_.put("training.gradient_checkpointing", checkpoints)
     if checkpoints:
-        options = config.get("gradient_checkpointing_kwargs") or {}
-        reentrant = options.get("use_reentrant")
+        reentrant = _options(config.get("gradient_checkpointing_kwargs")).get("use_reentrant")
         draft_.document["training"]["reentrant"] = reentrant
     steps = config.get("logging_steps")
     draft_.put("training.log_every", steps) if steps else draft_.leave("training.log_every")
@@ -307,11 +307,20 @@ def _stage(config: Config) -> str:
         return "dpo"
     if rl:
         return str(rl)
-    entries = config.get("pretraining_dataset") or config.get("datasets") or []
-    kinds = {entry.get("type") for entry in entries if isinstance(entry, Mapping)}
-    if config.get("pretraining_dataset") and kinds <= {None, "pretrain"}:
-        return "pretrain"
-    return "pretrain" if kinds == {"completion"} else "sft"
+    streams = _entries(config, "pretraining_dataset")
+    kinds = [entry.get("type") for entry in streams or _entries(config, "datasets")]
+    usual = (None, "pretrain") if streams else ("completion",)
+    return "pretrain" if kinds and all(kind in usual for kind in kinds) else "sft"
+
+
+def _entries(config: Config, name: str) -> list[Config]:
+    found = config.get(name)
+    return [e for e in found if isinstance(e, Mapping)] if isinstance(found, list) else []
+
+
+def _options(value: Any) -> Config:
+    """A section as one, whatever else stands there."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _cadence(config: Config, what: str, default: str) -> Any:
@@ -321,7 +330,8 @@ def _cadence(config: Config, what: str, default: str) -> Any:
         return steps
     if isinstance(times, int) and times > 0:
         return f"{times}/epoch"
-    return {"no": "never", "epoch": "epoch", "best": "best", None: default}.get(strategy)
+    named = {"no": "never", "epoch": "epoch", "best": "best", "None": default}
+    return named.get(str(strategy))
 
 
 def _running(config: Config, draft_: Draft) -> None:

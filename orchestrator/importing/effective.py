@@ -84,7 +84,8 @@ def _axolotl(config: dict[str, Any]) -> dict[str, Any]:
         defaults |= {"pad_to_sequence_len": True, "eval_sample_packing": True}
     if "wandb_project" in config:
         defaults["use_wandb"] = True
-    if CUT_CROSS_ENTROPY_PLUGIN not in config.get("plugins", ()):
+    plugins = config.get("plugins")
+    if not isinstance(plugins, list) or CUT_CROSS_ENTROPY_PLUGIN not in plugins:
         defaults.pop("cut_cross_entropy", None)
     defaults["save_strategy"] = "steps" if "save_steps" in config else "epoch"
     defaults["eval_strategy"] = "steps" if "eval_steps" in config else "no"

@@ -29,7 +29,8 @@ class Screen:
     def known(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration without what the release does not know."""
         keys = self.table["keys"]
-        plugins = set(config.get("plugins") or ()) if self.backend == "axolotl" else set()
+        listed = config.get("plugins")
+        plugins = {str(name) for name in listed} if isinstance(listed, list) else set()
         result = {}
         for key, value in config.items():
             spec = keys.get(key)
@@ -58,7 +59,7 @@ class Screen:
             if key in fields:
                 result[key] = self._inside(inner, fields[key], (*path, key))
             elif plain in fields:
-                result[plain] = inner
+                result[key] = inner
             else:
                 self._tell((*path, key), key, fields)
         return result

@@ -75,7 +75,7 @@ def _model(config: Config, draft_: Draft) -> None:
     dtype = "float16" if config.get("fp16") is True else "float32"
     draft_.put("model.dtype", "bfloat16" if config.get("bf16") is True else dtype)
     names = {native: neutral for neutral, native in ATTENTION.items()}
-    draft_.put("model.attention", names.get(config.get("flash_attn", "auto"), "auto"))
+    draft_.put("model.attention", names.get(str(config.get("flash_attn")), "auto"))
     bits = config.get("quantization_bit")
     if bits in (4, 8):
         draft_.put("model.quantization", "nf4" if bits == 4 else "int8")
@@ -92,7 +92,8 @@ def _adapter(config: Config, draft_: Draft) -> None:
         return
     rank = config.get("lora_rank", 8)
     draft_.put("adapter.rank", rank)
-    draft_.put("adapter.alpha", config.get("lora_alpha") or 2 * rank)
+    double = 2 * rank if isinstance(rank, int) else None
+    draft_.put("adapter.alpha", config.get("lora_alpha") or double)
     targets = _names(config.get("lora_target", "all"))
     draft_.put("adapter.targets", "all-linear" if targets == ["all"] else targets)
     draft_.put("adapter.modules_to_save", _names(config.get("additional_target")) or None)
@@ -154,7 +155,7 @@ def sources(names: list[str], info: Mapping[str, Any] | None) -> list[dict[str, 
 
 def _training(config: Config, draft_: Draft) -> None:
     names = {native: neutral for neutral, native in STAGES.items() if neutral != "orpo"}
-    stage = names.get(config.get("stage", "sft"), "sft")
+    stage = names.get(str(config.get("stage")), "sft")
     loss = config.get("pref_loss")
     if stage == "dpo" and loss == "orpo":
         stage = "orpo"
@@ -190,7 +191,8 @@ def _cadence(config: Config, what: str, default: str, steps: int) -> Any:
     strategy = config.get(f"{what}_strategy", default)
     if strategy == "steps":
         given = config.get(f"{what}_steps", steps)
-        return int(given) if given >= 1 else given
+        number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        return int(given) if number and given >= 1 else given
     return "never" if strategy == "no" else strategy
 
 

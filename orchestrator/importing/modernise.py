@@ -174,7 +174,8 @@ class Modern:
         for old, role in (("message_field_role", "role"), ("message_field_content", "content")):
             if entry.get(old):
                 self.note(name, f"{old} is message_property_mappings.{role}")
-                mapped = dict(entry.get("message_property_mappings") or {})
+                mappings = entry.get("message_property_mappings")
+                mapped = dict(mappings) if isinstance(mappings, Mapping) else {}
                 mapped.setdefault(role, entry.pop(old))
                 entry["message_property_mappings"] = mapped
         return entry

@@ -116,7 +116,8 @@ class Axolotl:
 
     def template_names(self) -> tuple[str, ...]:
         """Names that `chat_template` accepts."""
-        return tuple(load_keys(self.name).get("chat_templates", ()))
+        names = tuple(load_keys(self.name).get("chat_templates", ()))
+        return (*names, *(f"tokenizer_default_fallback_{name}" for name in names))
 
     def native_keys(self) -> Mapping[str, Any]:
         """Top-level keys of the configuration, plugin arguments included."""

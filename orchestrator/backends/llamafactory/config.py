@@ -8,7 +8,7 @@ from `backends.fields`.
 import re
 from typing import Any
 
-from orchestrator.backends import fields
+from orchestrator.backends import capabilities, fields
 from orchestrator.backends.base import Paths, Target, merged, merged_native
 from orchestrator.backends.llamafactory.data import registered
 from orchestrator.recipe.models import Cadence, Recipe
@@ -107,7 +107,7 @@ def _data(recipe: Recipe, paths: Paths, train: int, validation: int) -> dict[str
         size = data.validation
         config["val_size"] = int(size) if size >= 1 else size
     known = TEMPLATES.get(data.chat_template)
-    if data.chat_template != TOKENIZER:
+    if data.chat_template != TOKENIZER and not data.chat_template.endswith(".jinja"):
         config["template"] = known.llamafactory if known else data.chat_template
     if data.default_system:
         config["default_system"] = data.default_system
@@ -158,11 +158,11 @@ def _training(recipe: Recipe, target: Target) -> dict[str, Any]:
     config["num_train_epochs"] = training.epochs or 1.0
     config |= {
         "learning_rate": training.learning_rate,
-        "lr_scheduler_type": training.scheduler,
         **_warmup(recipe),
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
         **_optimizer(recipe),
+        **_scheduler(recipe),
         "disable_gradient_checkpointing": not training.gradient_checkpointing,
         "bf16": dtype == "bfloat16",
         "fp16": dtype == "float16",
@@ -193,7 +193,15 @@ def _training(recipe: Recipe, target: Target) -> dict[str, Any]:
 def _optimizer(recipe: Recipe) -> dict[str, Any]:
     """Two optimizers are switches of their own."""
     name = recipe.training.optimizer
-    return {SWITCHES[name]: True} if name in SWITCHES else {"optim": name}
+    if name in SWITCHES:
+        return {SWITCHES[name]: True}
+    return {"optim": name} if name in capabilities.optimizers("llamafactory") else {}
+
+
+def _scheduler(recipe: Recipe) -> dict[str, Any]:
+    """A name that LLaMA-Factory does not have is left out; checks have told of it."""
+    name = recipe.training.scheduler
+    return {"lr_scheduler_type": name} if name in capabilities.schedulers("llamafactory") else {}
 
 
 def _warmup(recipe: Recipe) -> dict[str, Any]:
