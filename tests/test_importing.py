@@ -193,12 +193,12 @@ def test_unknown_keys_are_told_with_line_and_guess_and_left_out(tmp_path: Path) 
 
 def test_what_no_field_holds_is_native(tmp_path: Path) -> None:
     kept = {"kd_alpha": 0.5, "plugins": ["axolotl.integrations.kd.KDPlugin"]}
-    result = imported(tmp_path, {**AXOLOTL, **kept, "qat": {"weight_dtype": "nvfp4"}})
+    result = imported(tmp_path, {**AXOLOTL, **kept, "deepspeed": {"zero": {"stage": 1}}})
     assert result.recipe
-    assert result.recipe.native.axolotl == {"kd_alpha": 0.5, "qat": {"weight_dtype": "nvfp4"}}
+    assert result.recipe.native.axolotl == {"kd_alpha": 0.5, "deepspeed": {"zero": {"stage": 1}}}
     assert result.recipe.kernels.plugins == ("axolotl.integrations.kd.KDPlugin",)
     assert not result.differences
-    assert set(result.native) == {"kd_alpha", "qat.weight_dtype"}
+    assert set(result.native) == {"kd_alpha", "deepspeed.zero.stage"}
 
 
 def test_values_that_do_not_fit_stay_native(tmp_path: Path) -> None:
@@ -226,12 +226,17 @@ def test_broken_files_are_told_not_raised(tmp_path: Path, text: str) -> None:
 
 def test_the_other_backend_gets_what_it_can_express(tmp_path: Path) -> None:
     config = {**AXOLOTL, "loss_watchdog_threshold": 3.0, "attn_implementation": "flex_attention",
-              "qat": {"weight_dtype": "nvfp4"}}  # fmt: skip
+              "kd_alpha": 0.5, "plugins": ["axolotl.integrations.kd.KDPlugin"]}  # fmt: skip
     loaded = reloaded(imported(tmp_path, config), backend="llamafactory")
     with pytest.raises(RecipeError) as error:
         standalone(loaded, written_for="axolotl")
     told = {f.field for f in error.value.findings if f.level == "error"}
-    assert told == {"training.watchdog_threshold", "model.attention", "native.axolotl.qat"}
+    assert told == {
+        "training.watchdog_threshold",
+        "model.attention",
+        "kernels.plugins",
+        "native.axolotl.kd_alpha",
+    }
     files, findings = standalone(loaded, allow_loss=True, written_for="axolotl")
     assert {f.field for f in findings if f.level == "warning"} >= told
     assert set(yaml.safe_load(files.text("train.yaml"))) <= set(load_keys("llamafactory")["keys"])

@@ -78,6 +78,8 @@ CONCEPTS: tuple[Concept, ...] = (
     Concept("LoRA targets by regular expression", "adapter.targets", llamafactory="no",
             used=lambda r: isinstance(r.adapter.targets, str)
             and r.adapter.targets != "all-linear"),
+    Concept("LoRA on listed and on all linear layers", "adapter.linear_too", llamafactory="no",
+            used=lambda r: bool(r.adapter.linear_too)),
     Concept("LoRA initializations but PiSSA", "adapter.init", llamafactory="no",
             used=lambda r: r.adapter.init not in (None, True)
             and not str(r.adapter.init).startswith("pissa")),

@@ -115,6 +115,7 @@ def _adapter(config: Config, draft_: Draft) -> None:
     targets = config.get("lora_target_modules")
     if targets:
         draft_.put("adapter.targets", targets)
+        draft_.put("adapter.linear_too", config.get("lora_target_linear") or None)
     elif config.get("lora_target_linear") is True:
         draft_.put("adapter.targets", "all-linear")
     else:

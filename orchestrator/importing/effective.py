@@ -82,6 +82,8 @@ def _axolotl(config: dict[str, Any]) -> dict[str, Any]:
     defaults["eval_batch_size"] = config.get("micro_batch_size", 1)
     if config.get("sample_packing"):
         defaults |= {"pad_to_sequence_len": True, "eval_sample_packing": True}
+    else:
+        defaults["eval_sample_packing"] = False
     if "wandb_project" in config:
         defaults["use_wandb"] = True
     plugins = config.get("plugins")
@@ -118,12 +120,9 @@ def _llamafactory(config: dict[str, Any]) -> dict[str, Any]:
     defaults = {
         key: _list(key, value) for key, value in _schema_defaults("llamafactory").items()
     } | {"packing": config.get("stage") == "pt", "hub_private_repo": False}
-    defaults["lora_alpha"] = 2 * int(_number(config.get("lora_rank"), 8))
+    rank = config.get("lora_rank", 8)
+    defaults["lora_alpha"] = 2 * rank if isinstance(rank, int) else None
     return _dropped(config, defaults)
-
-
-def _number(value: Any, default: float) -> float:
-    return value if isinstance(value, (int, float)) else default
 
 
 def _list(key: str, value: Any) -> Any:

@@ -27,6 +27,9 @@ from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.yaml_source import parse, read_text
 
 ENTRIES = ("datasets", "test_datasets", "pretraining_dataset")
+ROUNDS = 3
+"""A correction may move a default that is worked out from another key."""
+
 LLAMAFACTORY_DATA = ("dataset", "eval_dataset")
 
 
@@ -137,12 +140,13 @@ def _into_recipe(
                 )
             )
         return
-    correct(draft, recipe, config, backend, info)
-    recipe, _ = draft.settle()
-    if recipe is None:
-        return
+    for _ in range(ROUNDS):
+        correct(draft, recipe, config, backend, info)
+        recipe = Recipe.model_validate(draft.document)
+        result.differences = differences(recipe, config, backend, info)
+        if not result.differences:
+            break
     result.recipe = recipe
-    result.differences = differences(recipe, config, backend, info)
     result.text = yaml_out.dump(draft.ordered())
     _count(result, config, draft.document)
 
@@ -232,7 +236,7 @@ def correct(
         else:
             native[key] = config.get(key) if key in config and one is not None else None
     if native:
-        draft.document["native"] = {backend: native}
+        _put_on(draft.document.setdefault("native", {}).setdefault(backend, {}), native)
 
 
 def _inner(want: Mapping[str, Any], have: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,8 +259,17 @@ def _entries(draft: Draft, key: str, want: Any, have: Any, backend: str) -> bool
     group = "validation_sources" if key in ("test_datasets", "eval_dataset") else "sources"
     for source, one, other in zip(draft.document["data"][group], want, have, strict=True):
         if not same(one, other):
-            source["native"] = {backend: _inner(one, other)}
+            _put_on(source.setdefault("native", {}).setdefault(backend, {}), _inner(one, other))
     return True
+
+
+def _put_on(target: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Further corrections on earlier ones; None stays, it removes a key."""
+    for key, value in more.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            _put_on(target[key], value)
+        else:
+            target[key] = value
 
 
 def _count(result: Imported, config: Mapping[str, Any], document: Mapping[str, Any]) -> None:

@@ -192,7 +192,8 @@ def _cadence(config: Config, what: str, default: str, steps: int) -> Any:
     if strategy == "steps":
         given = config.get(f"{what}_steps", steps)
         number = isinstance(given, (int, float)) and not isinstance(given, bool)
-        return int(given) if number and given >= 1 else given
+        whole = number and given >= 1 and float(given).is_integer()
+        return int(given) if whole else given
     return "never" if strategy == "no" else strategy
 
 

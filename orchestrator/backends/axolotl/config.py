@@ -20,6 +20,7 @@ CUT_CROSS_ENTROPY_PLUGIN = "axolotl.integrations.cut_cross_entropy.CutCrossEntro
 LIGER_PARTS = {
     "rope": "liger_rope",
     "rms_norm": "liger_rms_norm",
+    "rms_norm_gated": "liger_rms_norm_gated",
     "glu": "liger_glu_activation",
     "layer_norm": "liger_layer_norm",
     "cross_entropy": "liger_cross_entropy",
@@ -110,6 +111,8 @@ def _adapter(recipe: Recipe) -> dict[str, Any]:
         config["lora_target_modules"] = adapter.targets
     elif adapter.targets is not None:
         config["lora_target_modules"] = list(adapter.targets)
+    if adapter.linear_too:
+        config["lora_target_linear"] = True
     if adapter.modules_to_save:
         config["lora_modules_to_save"] = list(adapter.modules_to_save)
     if adapter.dora:

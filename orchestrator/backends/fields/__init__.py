@@ -65,10 +65,17 @@ def neutral_value(backend: str, key: str, value: Any) -> Any:
         return value
     if key in COMMA and isinstance(value, str):
         items = [item.strip() for item in value.split(",") if item.strip()]
-        return [float(item) for item in items] if key == "interleave_probs" else items
+        return [_number(item) for item in items] if key == "interleave_probs" else items
     if key == "fsdp" and isinstance(value, str):
         return value.split()
     return value
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def put(config: dict[str, Any], key: str, value: Any) -> None:

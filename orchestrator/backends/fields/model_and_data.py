@@ -33,6 +33,10 @@ PAIRS: tuple[Pair, ...] = (
     Pair("model.labels", "num_labels", None),
     Pair("model.experts", "experts_implementation", None),
     Pair("model.mixture_of_depths", None, "mixture_of_depths"),
+    Pair("model.like_llama", "is_llama_derived_model", None),
+    Pair("model.like_mistral", "is_mistral_derived_model", None),
+    Pair("model.like_qwen", "is_qwen_derived_model", None),
+    Pair("model.like_falcon", "is_falcon_derived_model", None),
     Pair("model.float8", "fp8", "fp8"),
     Pair("model.float8_backend", None, "fp8_backend"),
     Pair(

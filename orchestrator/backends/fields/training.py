@@ -133,6 +133,12 @@ PAIRS: tuple[Pair, ...] = (
     Pair("training.apollo.interval", None, "apollo_update_interval"),
     Pair("training.apollo.projection", None, "apollo_proj"),
     Pair("training.apollo.projection_side", None, "apollo_proj_type"),
+    # training.qat
+    Pair("training.qat.weights", "qat.weight_dtype", None),
+    Pair("training.qat.activations", "qat.activation_dtype", None),
+    Pair("training.qat.group_size", "qat.group_size", None),
+    Pair("training.qat.embeddings", "qat.quantize_embedding", None),
+    Pair("training.qat.after_steps", "qat.fake_quant_after_n_steps", None),
     # training.badam
     Pair("training.badam.enabled", None, "use_badam"),
     Pair("training.badam.mode", None, "badam_mode"),

@@ -29,6 +29,7 @@ class Adapter(Section):
         "all-linear",
         description="all-linear, a list of module names, or a regular expression over them",
     )
+    linear_too: bool | None = Field(None, description="every linear layer beside those listed")
     modules_to_save: Texts = Field((), description="modules trained in full beside the LoRA")
     dora: bool = Field(False, description="weight-decomposed LoRA")
     rslora: bool = Field(False, description="scale by 1/sqrt(rank)")

@@ -17,7 +17,15 @@ from orchestrator.recipe.sections.base import (
 Quantization = Literal["none", "int8", "nf4"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 Family = Literal["mistral", "llama2", "llama3", "qwen2", "qwen3", "gemma", "phi3"]
-LigerPart = Literal["rope", "rms_norm", "glu", "layer_norm", "cross_entropy", "fused_cross_entropy"]
+LigerPart = Literal[
+    "rope",
+    "rms_norm",
+    "rms_norm_gated",
+    "glu",
+    "layer_norm",
+    "cross_entropy",
+    "fused_cross_entropy",
+]
 
 
 class Model(Section):
@@ -80,6 +88,10 @@ class Model(Section):
     labels: Positive | None = Field(None, description="outputs of a classification head")
     experts: Text | None = Field(None, description="implementation of the experts")
     mixture_of_depths: Text | None = Field(None, description="convert or load")
+    like_llama: bool | None = Field(None, description="treat the model as a Llama")
+    like_mistral: bool | None = Field(None, description="treat the model as a Mistral")
+    like_qwen: bool | None = Field(None, description="treat the model as a Qwen")
+    like_falcon: bool | None = Field(None, description="treat the model as a Falcon")
     float8: bool | None = Field(None, description="compute in float8")
     float8_backend: Text | None = Field(None, description="library for float8")
     float8_all_gather: bool | None = Field(None, description="send float8 weights between GPUs")

@@ -61,6 +61,16 @@ class Apollo(Section):
     projection_side: Text | None = Field(None, description="std, right or left")
 
 
+class Qat(Section):
+    """Training with the rounding of a later quantization."""
+
+    weights: Text | None = Field(None, description="type of the weights")
+    activations: Text | None = Field(None, description="type of the activations")
+    group_size: Positive | None = Field(None, description="weights that share a scale")
+    embeddings: bool | None = Field(None, description="quantize the embeddings too")
+    after_steps: Positive | None = Field(None, description="begin after so many steps")
+
+
 class Badam(Section):
     """BAdam: one block of layers at a time."""
 

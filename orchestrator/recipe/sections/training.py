@@ -18,7 +18,7 @@ from orchestrator.recipe.sections.base import (
     Text,
     Texts,
 )
-from orchestrator.recipe.sections.optimizers import Apollo, Badam, Galore, Optimizer, Scheduler
+from orchestrator.recipe.sections.optimizers import Apollo, Badam, Galore, Optimizer, Qat, Scheduler
 from orchestrator.recipe.sections.preference import Ebft, Generation, Grpo, Ppo, Preference
 
 Stage = Literal[
@@ -150,4 +150,5 @@ class Training(Section):
     generation: Generation | None = Field(None, description="generated text in evaluation")
     galore: Galore | None = Field(None, description="GaLore")
     apollo: Apollo | None = Field(None, description="APOLLO")
+    qat: Qat | None = Field(None, description="quantization-aware training")
     badam: Badam | None = Field(None, description="BAdam")
