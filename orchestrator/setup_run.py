@@ -58,6 +58,7 @@ def find_problems(loaded: Loaded, *, data: bool = True) -> list[Finding]:
         found += placed(check_data(loaded.recipe, beside), loaded)
         found += placed(_check_base(loaded.recipe, beside), loaded)
         found += placed(_check_template(loaded.recipe, beside), loaded)
+        found += placed(_check_deepspeed(loaded.recipe, beside), loaded)
     return found
 
 
@@ -116,6 +117,25 @@ def _check_template(recipe: Recipe, beside: Path) -> list[Finding]:
         line = getattr(error, "lineno", 0)
         return [Finding("FT208", "error", f"{path}:{line}: {error}", field="data.chat_template")]
     return []
+
+
+def _check_deepspeed(recipe: Recipe, beside: Path) -> list[Finding]:
+    name = recipe.distributed.deepspeed_file
+    if not name or recipe.distributed.strategy != "deepspeed":
+        return []
+    path = local_path(name, beside)
+    if path and isinstance(read_json(path), dict):
+        return []
+    what = "is no JSON" if path else "is not there"
+    return [
+        Finding(
+            "FT222",
+            "error",
+            f"the DeepSpeed configuration {name} {what}",
+            field="distributed.deepspeed_file",
+            fix="leave it out and say zero_stage, or name a file from the recipe's folder",
+        )
+    ]
 
 
 def resolve(loaded: Loaded, *, smoke_run: bool = False, offline: bool = False) -> Resolved:
@@ -182,6 +202,8 @@ def _facts(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
         if recipe.data.chat_template.endswith(".jinja")
         else None
     )
+    own = recipe.distributed.deepspeed_file
+    deepspeed = local_path(own, beside) if own else None
     contents = [
         fingerprint.file_digest(path) if path else name for name, path in (*sources, *others)
     ]
@@ -202,6 +224,7 @@ def _facts(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
         "sources": tuple(str(path or name) for name, path in sources),
         "validation_sources": tuple(str(path or name) for name, path in others),
         "template": str(template) if template else "",
+        "deepspeed": str(deepspeed) if deepspeed else "",
         "offline": offline or all_local,
         "visible_gpu": found[0].index if alone else "",
     }

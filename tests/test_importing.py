@@ -305,6 +305,7 @@ def configurations(backend: str, base: dict[str, Any]) -> st.SearchStrategy[dict
 
 RUNS = settings(
     max_examples=60,
+    derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

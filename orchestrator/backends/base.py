@@ -47,6 +47,7 @@ class Paths:
     sources: tuple[str, ...] = ()
     validation_sources: tuple[str, ...] = ()
     template: str = ""
+    deepspeed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,15 +156,36 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+HARMLESS: dict[str, tuple[Any, ...]] = {
+    "model.model_class": ("AutoModelForCausalLM",),
+    "model.tokenizer_class": ("AutoTokenizer",),
+    "model.processor_class": ("AutoProcessor",),
+    "data.samples": (),
+    "data.rebuild": (),
+    "data.batch_rows": (),
+    "training.log_level": (),
+}
+"""Fields that a backend may lack at no loss: at these values, or at any if none is named.
+
+`data.samples` becomes part of each source's split on axolotl; the others do not change training.
+"""
+
+
 def findings(recipe: Recipe, backend: str) -> Iterator[Finding]:
     """`FT405`: what of this recipe the backend cannot express, field by field."""
     for concept in CONCEPTS:
         if concept.used and concept.support(backend) == "no" and concept.used(recipe):
             yield _finding(backend, concept.field.replace("[]", ""), concept.name, concept.note)
     for pair, value in given(recipe):
-        if pair.key(backend) is None and value is not False:
+        if pair.key(backend) is None and not _harmless(pair.field, value):
             yield _finding(backend, pair.field, pair.field, "")
     yield from _names(recipe, backend)
+
+
+def _harmless(field: str, value: Any) -> bool:
+    if value is False:
+        return True  # what the backend does not have is off
+    return field in HARMLESS and (not HARMLESS[field] or value in HARMLESS[field])
 
 
 def _finding(backend: str, field: str, what: str, note: str) -> Finding:

@@ -44,16 +44,22 @@ class Draft:
             try:
                 return Recipe.model_validate(self.document), []
             except ValidationError as error:
-                bad = [_known_part(problem["loc"], self.document) for problem in error.errors()]
-                missing = [".".join(map(str, path)) for path in bad if not self._remove(path)]
-                if missing:
-                    return None, missing
+                problems = [
+                    (_known_part(problem["loc"], self.document), problem["type"] == "missing")
+                    for problem in error.errors()
+                ]
+                missing = [".".join(map(str, path)) for path, absent in problems if absent]
+                removed = [self._remove(path) for path, absent in problems if not absent]
+                if missing or not any(removed):
+                    return None, missing or [".".join(map(str, problems[0][0]))]
         return None, ["name"]
 
     def _remove(self, path: tuple[str | int, ...]) -> bool:
-        """Take one field back; False if it is not there."""
+        """Take one field back; False if it is not there, or gone already."""
         target: Any = self.document
         for part in path[:-1]:
+            if isinstance(target, dict) and part not in target:
+                return False
             target = target[part]
         if not path or not isinstance(target, dict) or path[-1] not in target:
             return False

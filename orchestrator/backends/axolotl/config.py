@@ -277,7 +277,8 @@ def _preference(recipe: Recipe) -> dict[str, Any]:
 def _distributed(recipe: Recipe, paths: Paths) -> dict[str, Any]:
     spread = recipe.distributed
     if spread.strategy == "deepspeed":
-        return {"deepspeed": spread.deepspeed_file or f"{paths.rendered}/deepspeed.json"}
+        own = paths.deepspeed or spread.deepspeed_file
+        return {"deepspeed": own or f"{paths.rendered}/deepspeed.json"}
     if spread.strategy == "fsdp" and not spread.fsdp:
         return {
             "fsdp_version": 2,

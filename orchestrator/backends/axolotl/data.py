@@ -74,7 +74,8 @@ def dataset(recipe: Recipe, source: Source, path: str) -> dict[str, Any]:
     if source.revision:
         entry["revision"] = source.revision
     split = "train" if PurePath(path).suffix in DS_TYPES else source.split
-    entry["split"] = f"{split}[:{source.samples}]" if source.samples else split
+    samples = source.samples or recipe.data.samples
+    entry["split"] = f"{split}[:{samples}]" if samples else split
     entry |= _format(recipe, source)
     for option, key in OPTION_KEYS.items():
         value = getattr(source, option)

@@ -128,7 +128,10 @@ class LlamaFactory:
 
 def _without_cluster(config: dict[str, Any]) -> dict[str, Any]:
     """Tokenizing takes one process and no tracker."""
-    apart = ("deepspeed", "fsdp", "fsdp_config", "run_name")
+    apart = (
+        "deepspeed", "fsdp", "fsdp_config", "run_name", "ray_num_workers", "ray_init_kwargs",
+        "use_swanlab", "push_to_hub", "hub_model_id",
+    )  # fmt: skip
     return {key: value for key, value in config.items() if key not in apart} | {"report_to": "none"}
 
 

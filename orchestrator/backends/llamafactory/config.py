@@ -247,7 +247,8 @@ def _cadence(what: str, cadence: Cadence | None, epochs: float | None) -> dict[s
 def _distributed(recipe: Recipe, paths: Paths) -> dict[str, Any]:
     spread = recipe.distributed
     if spread.strategy == "deepspeed":
-        return {"deepspeed": spread.deepspeed_file or f"{paths.rendered}/deepspeed.json"}
+        own = paths.deepspeed or spread.deepspeed_file
+        return {"deepspeed": own or f"{paths.rendered}/deepspeed.json"}
     if spread.strategy == "fsdp" and spread.fsdp and spread.fsdp.options:
         return {"fsdp": " ".join(spread.fsdp.options)}
     if spread.strategy == "fsdp" and not spread.fsdp:
