@@ -107,9 +107,11 @@ def prequantized(recipe: Recipe, why: str) -> Iterator[Finding]:
             fix="name the unquantized model as base",
         )
     if recipe.model.quantization != "none":
+        # bitsandbytes finds its own 4-bit checkpoints as they should be
+        fits = recipe.model.quantization == "nf4" and re.search(r"bnb|nf4|bitsandbytes", why)
         yield Finding(
             "FT205",
-            "error",
+            "warning" if fits else "error",
             f"the base is quantized already ({why})",
             field="model.quantization",
             fix="--set model.quantization=none",
@@ -231,7 +233,7 @@ def evaluation(recipe: Recipe) -> Iterator[Finding]:
             field="training.evaluate",
             fix="--set data.validation=0.02",
         )
-    if training.early_stopping is None:
+    if training.early_stopping is None or training.keep_best is False:
         return
     if training.evaluate == "never" or training.save == "never":
         yield Finding(

@@ -280,6 +280,8 @@ def _training(config: Config, draft_: Draft) -> None:
         draft_.put("training.warmup_steps", config["warmup_steps"])
     elif not config.get("warmup_ratio"):
         draft_.leave("training.warmup_steps")
+    if config.get("early_stopping_patience") and not config.get("load_best_model_at_end"):
+        draft_.put("training.keep_best", False)
     draft_.put("training.optimizer", config.get("optimizer", "adamw_torch_fused"))
     checkpoints = config.get("gradient_checkpointing", False)
     draft_.put("training.gradient_checkpointing", checkpoints)

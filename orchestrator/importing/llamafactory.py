@@ -169,6 +169,8 @@ def _training(config: Config, draft_: Draft) -> None:
         draft_.put("training.epochs", config.get("num_train_epochs", 3.0))
     if config.get("warmup_steps") is not None and not config.get("warmup_ratio"):
         draft_.put("training.warmup_steps", config["warmup_steps"])
+    if config.get("early_stopping_steps") and not config.get("load_best_model_at_end"):
+        draft_.put("training.keep_best", False)
     switch = next((name for name, key in SWITCHES.items() if config.get(key) is True), None)
     draft_.put("training.optimizer", config.get("optim") or switch or "adamw_torch_fused")
     off = config.get("disable_gradient_checkpointing") is True

@@ -219,8 +219,9 @@ def _saving(recipe: Recipe) -> dict[str, Any]:
         config["save_total_limit"] = training.keep_checkpoints
     config |= _cadence("eval", training.evaluate, training.epochs)
     if training.early_stopping:
+        config["early_stopping_steps"] = training.early_stopping
+    if training.early_stopping and training.keep_best is not False:
         config |= {
-            "early_stopping_steps": training.early_stopping,
             "load_best_model_at_end": True,
             "metric_for_best_model": "eval_loss",
             "greater_is_better": False,
