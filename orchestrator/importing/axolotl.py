@@ -64,6 +64,9 @@ def draft(config: Config, draft_: Draft) -> None:
     data(config, draft_)
     _training(config, draft_)
     _running(config, draft_)
+    if "batch_size" in config and "gradient_accumulation_steps" not in config:
+        # axolotl refuses both, even where one is the default
+        draft_.document["native"] = {"axolotl": {"gradient_accumulation_steps": None}}
 
 
 def _model(config: Config, draft_: Draft) -> None:

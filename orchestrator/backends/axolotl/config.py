@@ -167,7 +167,9 @@ def _template(recipe: Recipe, paths: Paths) -> dict[str, Any]:
     if name.endswith(".jinja"):
         config |= {"chat_template": "jinja", "chat_template_jinja": paths.template or name}
     elif name == TOKENIZER:
-        if any(s.format in CHATS and not s.chat_template for s in data.sources):
+        # mistral-common brings its own, and axolotl refuses to name another
+        own = recipe.model.mistral_tokenizer
+        if not own and any(s.format in CHATS and not s.chat_template for s in data.sources):
             config["chat_template"] = "tokenizer_default"
     elif name != ALPACA:
         config["chat_template"] = known.axolotl if known else name
