@@ -95,7 +95,7 @@ def _write(index: int, loaded: Loaded, gpu: str, folder: Path) -> list[Question]
     recipe, beside = loaded.recipe, loaded.file.resolve().parent
 
     def where(name: str) -> str:
-        path = local_path(name, beside)
+        path = local_path(name, beside) if name else None
         return str(path) if path else name
 
     paths = Paths(
@@ -107,6 +107,7 @@ def _write(index: int, loaded: Loaded, gpu: str, folder: Path) -> list[Question]
         sources=tuple(where(source.path) for source in recipe.data.sources),
         validation_sources=tuple(where(s.path) for s in recipe.data.validation_sources),
         template=where(recipe.data.chat_template),
+        deepspeed=where(recipe.distributed.deepspeed_file or ""),
     )
     rendered = BACKENDS[recipe.backend].render(recipe, paths, target_of(recipe, gpu))
     for file in rendered.files:

@@ -31,7 +31,7 @@ def fetch_all(recipe: Recipe, context: Context, say: Callable[[str], None]) -> d
         strict=True,
     )
     for source, path in sources:
-        if not Path(path).is_absolute():
+        if not Path(path).is_absolute() and source.format != "registered":
             say(f"fetch {source.path}")
             where = _snapshot(source.path, source.revision, context.offline, "dataset")
             fetched.append({"id": source.path, "path": where})

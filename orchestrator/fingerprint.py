@@ -19,6 +19,14 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 
 
+TOKENIZER_FIELDS = (
+    "tokenizer", "tokenizer_class", "processor_class", "config_from", "fast_tokenizer",
+    "legacy_tokenizer", "mistral_tokenizer", "split_special_tokens", "like_llama", "like_mistral",
+    "like_qwen", "like_falcon",
+)  # fmt: skip
+"""Fields of the model that decide about tokens."""
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, or of all files of a folder with their names."""
     if path.is_file():
@@ -56,6 +64,8 @@ def prepared_name(
     facts = {
         "backend": [recipe.backend, release],
         "model": [tokenizer, recipe.model.revision, recipe.model.trust_remote_code],
+        "tokenizer": [getattr(recipe.model, name) for name in TOKENIZER_FIELDS],
+        "tokens": recipe.tokens.model_dump(mode="json"),
         "data": recipe.data.model_dump(mode="json"),
         "contents": list(contents),
         "template": template,

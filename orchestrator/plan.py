@@ -37,6 +37,7 @@ class Context:
     sources: tuple[str, ...] = ()
     validation_sources: tuple[str, ...] = ()
     template: str = ""
+    deepspeed: str = ""
     offline: bool = False
     visible_gpu: str = ""
     smoke: Mapping[str, Any] = field(default_factory=dict)
@@ -112,6 +113,7 @@ def build(recipe: Recipe, context: Context) -> Plan:
         sources=context.sources,
         validation_sources=context.validation_sources,
         template=context.template,
+        deepspeed=context.deepspeed,
     )
     rendered = BACKENDS[recipe.backend].render(recipe, paths, context.target)
     stages = [_fetch(recipe, context, layout)]

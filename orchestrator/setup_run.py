@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import __version__, fingerprint, hardware, plan, shell, smoke, yaml_out
+from orchestrator.backends import capabilities
 from orchestrator.backends.base import Paths, Rendered, Target
 from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check, has_errors, machine, placed
 from orchestrator.checks.counts import from_rows
+from orchestrator.checks.output import resuming
 from orchestrator.data_check import Progress, read_data
 from orchestrator.environments.environment import Environment, find
 from orchestrator.environments.home import home
@@ -58,6 +60,7 @@ def find_problems(
         if rows:
             found += placed(list(from_rows(recipe, rows)), loaded)
         found += placed(list(machine.look(recipe, beside)), loaded)
+    found += placed(list(resuming(recipe)), loaded)
     return found
 
 
@@ -137,6 +140,8 @@ def _facts(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
         if recipe.data.chat_template.endswith(".jinja")
         else None
     )
+    own = recipe.distributed.deepspeed_file
+    deepspeed = local_path(own, beside) if own else None
     # with the path: axolotl's own hash of prepared data has it in it, the content is in ours
     contents = [
         f"{path}:{fingerprint.file_digest(path)}" if path else name
@@ -159,6 +164,7 @@ def _facts(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
         "sources": tuple(str(path or name) for name, path in sources),
         "validation_sources": tuple(str(path or name) for name, path in others),
         "template": str(template) if template else "",
+        "deepspeed": str(deepspeed) if deepspeed else "",
         "offline": offline or all_local,
         "visible_gpu": found[0].index if alone else "",
     }
@@ -240,13 +246,22 @@ def expected_python(backend: str) -> Path:
         return home() / "environments" / f"{backend}-{RELEASES[backend]}" / "bin" / "python"
 
 
-def standalone(loaded: Loaded) -> tuple[Rendered, list[Finding]]:
+def standalone(
+    loaded: Loaded, *, allow_loss: bool = False, written_for: str | None = None
+) -> tuple[Rendered, list[Finding]]:
     """The backend's files for use with its own commands, paths relative to where they lie.
+
+    With `allow_loss` what the backend cannot express is left out with a warning. `written_for` is
+    the recipe's own backend, if it is rendered for another: its native keys are a loss too.
 
     Raises:
         RecipeError: the recipe has errors.
     """
     findings = check(loaded)
+    if written_for and written_for != loaded.recipe.backend:
+        findings += placed(list(capabilities.lost_native(loaded.recipe, written_for)), loaded)
+    if allow_loss:
+        findings = [capabilities.allowed(finding) for finding in findings]
     if has_errors(findings):
         raise RecipeError(findings)
     recipe, beside = loaded.recipe, loaded.file.resolve().parent
@@ -256,6 +271,8 @@ def standalone(loaded: Loaded) -> tuple[Rendered, list[Finding]]:
         return str(path) if path else name
 
     paths = Paths(
+        prepared=recipe.data.prepared or "",
+        training=recipe.output.training_directory or "",
         base=where(recipe.model.base),
         sources=tuple(where(source.path) for source in recipe.data.sources),
         validation_sources=tuple(where(s.path) for s in recipe.data.validation_sources),

@@ -72,6 +72,12 @@ def family_of(recipe: Recipe, model_type: str = "") -> Family:
 
 def smoke_recipe(recipe: Recipe, family: Family) -> Smoke:
     """The recipe on its tiny twin of `family`."""
+    for other in (*recipe.data.sources, *recipe.data.validation_sources):
+        if other.format not in FILES:
+            raise UsageError(
+                f"--smoke has no data like {other.format} rows",
+                hint=f"it has {', '.join(FILES)}",
+            )
     changes = list(_changes(recipe))
     document = recipe.model_dump(mode="json")
     for field, value, _ in changes:
@@ -121,11 +127,11 @@ def _changes(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:
     if training.optimizer not in ("adamw_torch", "adafactor", "sgd"):
         yield "training.optimizer", "adamw_torch", "CPU"
     yield "training.warmup_ratio", min(training.warmup_ratio, 0.1), "few steps"
-    yield "training.warmup_steps", min(training.warmup_steps, 4), "few steps"
+    yield "training.warmup_steps", min(training.warmup_steps or 0, 4), "few steps"
     yield "training.log_every", 1, "to show the loss"
-    if training.save != "never":
+    if training.save not in (None, "never"):
         yield "training.save", STEPS // 2, "few steps"
-    if training.evaluate != "never":
+    if training.evaluate not in (None, "never"):
         yield "training.evaluate", STEPS // 2, "few steps"
     yield "distributed", {"strategy": "none"}, "one CPU process"
     yield "tracking", {"type": "none"}, "no network"

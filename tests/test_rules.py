@@ -162,7 +162,7 @@ def test_values_of_odd_types_never_raise() -> None:
     for rules in (axolotl_rules.RULES, llamafactory_rules.RULES):
         for value in odd:
             config = {key: value for rule in rules for key in rule.keys}
-            list(broken(rules, config, backend="axolotl", series=600, native={}))
+            list(broken(rules, config, series=600, given={}))
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ class Paths:
     sources: tuple[str, ...] = ()
     validation_sources: tuple[str, ...] = ()
     template: str = ""
+    deepspeed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,10 @@ class Backend(Protocol):
     name: str
     label: str
 
+    def config(self, recipe: Recipe, paths: Paths, target: Target) -> dict[str, Any]:
+        """The training configuration, as data."""
+        ...
+
     def render(self, recipe: Recipe, paths: Paths, target: Target) -> Rendered:
         """The backend's files: `preprocess.yaml`, `train.yaml`, `merge.yaml` and side files."""
         ...
@@ -101,10 +106,18 @@ class Backend(Protocol):
 
 def merged_native(config: dict[str, Any], native: Mapping[str, Any]) -> dict[str, Any]:
     """`config` with the recipe's native block put on top; None removes a key."""
+    return merged(config, native)
+
+
+def merged(config: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with `top` put on it, mappings into mappings; None removes a key."""
     result = dict(config)
-    for key, value in native.items():
+    for key, value in top.items():
+        below = result.get(key)
         if value is None:
             result.pop(key, None)
+        elif isinstance(value, Mapping):
+            result[key] = merged(below if isinstance(below, Mapping) else {}, value)
         else:
             result[key] = value
     return result

@@ -47,7 +47,7 @@ def processes(recipe: Recipe) -> int:
 def for_steps(recipe: Recipe, steps: int, why: str) -> Iterator[Finding]:
     """Findings about a run of `steps` optimizer steps; `why` there are so many."""
     training = recipe.training
-    if training.epochs and training.warmup_steps >= steps:
+    if training.epochs and (training.warmup_steps or 0) >= steps:
         yield Finding(
             "FT202",
             "error",

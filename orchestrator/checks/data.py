@@ -51,7 +51,7 @@ def chat_template(recipe: Recipe) -> Iterator[Finding]:
     name = recipe.data.chat_template
     backend = BACKENDS[recipe.backend]
     known = TEMPLATES.get(name)
-    formats = {source.format for _, source in recipe.data.all_sources()}
+    formats = {s.format for _, s in recipe.data.all_sources() if not (s.chat_template or s.prompt)}
     if name.endswith(".jinja") or name in (TOKENIZER, ALPACA):
         pass
     elif known:
@@ -103,7 +103,8 @@ def template_of_model(recipe: Recipe) -> Iterator[Finding]:
     refuses them, LLaMA-Factory adds them as new tokens that nothing has trained.
     """
     name, base = recipe.data.chat_template, recipe.model.base.rstrip("/").rsplit("/", 1)[-1]
-    if not {source.format for source in recipe.data.sources} & CONVERSATIONS:
+    formats = {s.format for s in recipe.data.sources if not s.chat_template}
+    if not formats & CONVERSATIONS or recipe.model.tokenizer:
         return
     family = recipe.model.family or next(
         (family for pattern, family in FAMILIES if re.search(pattern, base.lower())), None

@@ -37,7 +37,7 @@ def length_of_run(recipe: Recipe) -> Iterator[Finding]:
             field="training.warmup_steps",
             fix="keep one of the two",
         )
-    if training.steps and training.warmup_steps >= training.steps:
+    if training.steps and (training.warmup_steps or 0) >= training.steps:
         yield Finding(
             "FT202",
             "error",
@@ -75,7 +75,7 @@ def evaluation(recipe: Recipe) -> Iterator[Finding]:
             field="data.validation",
             fix="--set training.evaluate=epoch",
         )
-    if training.evaluate != "never" and not held_out:
+    if training.evaluate not in (None, "never") and not held_out:
         yield Finding(
             "FT212",
             "error",
@@ -83,7 +83,7 @@ def evaluation(recipe: Recipe) -> Iterator[Finding]:
             field="training.evaluate",
             fix="--set data.validation=0.02",
         )
-    if training.early_stopping is None:
+    if training.early_stopping is None or training.keep_best is False:
         return
     if training.evaluate == "never" or training.save == "never":
         yield Finding(

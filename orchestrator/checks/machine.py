@@ -87,11 +87,13 @@ def _sequence_length(recipe: Recipe, config: dict[str, Any]) -> Iterator[Finding
 def _own_template(recipe: Recipe, path: Path) -> Iterator[Finding]:
     """`tokenizer` as a template needs a tokenizer that has one."""
     config = read_json(path / "tokenizer_config.json")
+    if recipe.model.tokenizer:
+        return
     there = isinstance(config, dict) and bool(config.get("chat_template"))
     there = there or any(
         (path / name).is_file() for name in ("chat_template.jinja", "chat_template.json")
     )
-    formats = {source.format for source in recipe.data.sources}
+    formats = {s.format for s in recipe.data.sources if not s.chat_template}
     if isinstance(config, dict):
         yield from _pad_token(recipe, config)
     if formats & CONVERSATIONS:
@@ -167,7 +169,7 @@ def template_file(recipe: Recipe, beside: Path) -> Iterator[Finding]:
 
 def tracker_key(recipe: Recipe) -> Iterator[Finding]:
     """wandb asks for a key, which ends a batch job."""
-    if recipe.tracking.type != "wandb":
+    if recipe.tracking.type != "wandb" or recipe.tracking.mode in ("offline", "disabled"):
         return
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") in (
         "offline", "disabled", "dryrun",
@@ -203,7 +205,7 @@ def disk_space(recipe: Recipe, base: Path, beside: Path) -> Iterator[Finding]:
     except OSError:
         return
     lora = recipe.adapter.type == "lora"
-    kept = 0 if recipe.training.save == "never" else recipe.training.keep_checkpoints + 1
+    kept = 0 if recipe.training.save == "never" else (recipe.training.keep_checkpoints or 2) + 1
     needed = 0 if lora else weights * (1 + 5 * kept)
     needed += weights if lora and recipe.output.merge else 0
     needed += weights if recipe.output.export else 0
@@ -221,8 +223,13 @@ def disk_space(recipe: Recipe, base: Path, beside: Path) -> Iterator[Finding]:
 
 def deepspeed_file(recipe: Recipe, beside: Path) -> Iterator[Finding]:
     """A DeepSpeed configuration of the user's own is there and does what it must."""
-    field = f"native.{recipe.backend}.deepspeed"
-    name = getattr(recipe.native, recipe.backend).get("deepspeed")
+    field = "distributed.deepspeed_file"
+    name = recipe.distributed.deepspeed_file
+    if getattr(recipe.native, recipe.backend).get("deepspeed"):
+        field = f"native.{recipe.backend}.deepspeed"
+        name = getattr(recipe.native, recipe.backend)["deepspeed"]
+    elif recipe.distributed.strategy != "deepspeed":
+        return
     if not isinstance(name, str):
         return
     path = local_path(name, beside)

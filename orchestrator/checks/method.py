@@ -16,10 +16,16 @@ PREQUANTIZED = re.compile(
 )
 
 
+LORA_FIELDS = {
+    "rank", "alpha", "dropout", "targets", "modules_to_save", "dora", "rslora", "loraplus_ratio",
+    "linear_too", "init",
+}  # fmt: skip
+
+
 def adapter_and_base(recipe: Recipe) -> Iterator[Finding]:
     """Quantization trains adapters only; a merge needs an unquantized base."""
-    lora = recipe.adapter.type == "lora"
-    if recipe.model.quantization != "none" and not lora:
+    lora, adapted = recipe.adapter.type == "lora", recipe.adapter.type in ("lora", "oft")
+    if recipe.model.quantization != "none" and not adapted:
         yield Finding(
             "FT203",
             "error",
@@ -28,7 +34,7 @@ def adapter_and_base(recipe: Recipe) -> Iterator[Finding]:
             fix="--set adapter.type=lora, or model.quantization=none",
         )
     if not lora:
-        for name in sorted(recipe.adapter.model_fields_set - {"type"}):
+        for name in sorted(recipe.adapter.model_fields_set & LORA_FIELDS):
             yield Finding(
                 "FT204",
                 "warning",
@@ -53,7 +59,7 @@ def prequantized(recipe: Recipe, why: str) -> Iterator[Finding]:
             fix="name the unquantized model as base (quantization: nf4 loads it in 4 bit), or "
             "--set output.merge=false --set output.export=false",
         )
-    elif recipe.adapter.type == "none":
+    elif recipe.adapter.type not in ("lora", "oft"):
         yield Finding(
             "FT205",
             "error",
@@ -62,9 +68,11 @@ def prequantized(recipe: Recipe, why: str) -> Iterator[Finding]:
             fix="name the unquantized model as base",
         )
     if recipe.model.quantization != "none":
+        # bitsandbytes finds its own 4-bit checkpoints as they should be
+        fits = recipe.model.quantization == "nf4" and re.search(r"bnb|nf4|bitsandbytes", why)
         yield Finding(
             "FT205",
-            "error",
+            "warning" if fits else "error",
             f"the base is quantized already ({why})",
             field="model.quantization",
             fix="--set model.quantization=none",
@@ -82,7 +90,7 @@ def learning_rate(recipe: Recipe) -> Iterator[Finding]:
     The rule of thumb is the pretraining rate times the root of the share that a batch is of the
     pretraining batch, ten times that for a LoRA. It is coarse, so only a factor of ten is told.
     """
-    training, lora = recipe.training, recipe.adapter.type == "lora"
+    training, lora = recipe.training, recipe.adapter.type in ("lora", "oft")
     rate, stage = training.learning_rate, training.stage
     usual = ""
     if not lora and rate > 2e-4 and stage in ("sft", "pretrain"):

@@ -48,6 +48,19 @@ def output(recipe: Recipe) -> Iterator[Finding]:
         )
 
 
+def resuming(recipe: Recipe) -> Iterator[Finding]:
+    """A run goes on from its own checkpoints; other files may name one (`ft recipe render`)."""
+    for name in ("resume_from", "auto_resume"):
+        if getattr(recipe.output, name):
+            yield Finding(
+                "FT241",
+                "error",
+                f"a run cannot have output.{name}: it would go on from what is not its own",
+                field=f"output.{name}",
+                fix="remove it and use `ft recipe run --resume`, or `ft recipe render`",
+            )
+
+
 def native(recipe: Recipe) -> Iterator[Finding]:
     """Native keys exist in the pinned release, and leave alone what ft looks after."""
     for name, backend in BACKENDS.items():

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.backends import fields
 from orchestrator.backends.base import Paths, Target
 from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import axolotl_rules, llamafactory_rules
@@ -23,15 +24,17 @@ def rendered(recipe: Recipe) -> Iterator[Finding]:
     spread = recipe.distributed
     target = Target("cuda", True, 1 if spread.strategy == "none" else spread.gpus or 1)
     text = backend.render(recipe, Paths(), target).text("train.yaml")
-    yield from of_config(recipe.backend, yaml.load(text, _Loader), native(recipe))
+    given = {pair.key(recipe.backend) or "": pair.field for pair, _ in fields.given(recipe)}
+    given |= {key: f"native.{recipe.backend}.{key}" for key in native(recipe)}
+    yield from of_config(recipe.backend, yaml.load(text, _Loader), given)
 
 
 def of_config(
-    backend: str, config: Mapping[str, Any], given: Mapping[str, Any]
+    backend: str, config: Mapping[str, Any], given: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """The rules that a configuration breaks; `given` are the keys that the user wrote himself."""
+    """The rules that a configuration breaks; `given`: fields of the keys that the user gave."""
     series, rules = SERIES[backend]
-    yield from broken(rules, config, backend=backend, series=series, native=given)
+    yield from broken(rules, config, series=series, given=given)
 
 
 def native(recipe: Recipe) -> Mapping[str, Any]:

@@ -47,7 +47,7 @@ class Rule(NamedTuple):
 
 
 def broken(
-    rules: Sequence[Rule], config: Config, *, backend: str, series: int, native: Config
+    rules: Sequence[Rule], config: Config, *, series: int, given: Mapping[str, str]
 ) -> Iterator[Finding]:
     """A finding per rule that `config` breaks."""
     for rule in rules:
@@ -65,16 +65,16 @@ def broken(
                 f"FT{series + rule.number}",
                 rule.level,
                 rule.message,
-                field=field_of(rule.keys, backend, native),
+                field=field_of(rule.keys, given),
                 fix=rule.fix,
             )
 
 
-def field_of(keys: Sequence[str], backend: str, native: Config) -> str:
-    """The field to blame: a native key if one is among them, else the recipe's own."""
+def field_of(keys: Sequence[str], given: Mapping[str, str]) -> str:
+    """The field to blame: one that the user gave for a key, else the recipe's own."""
     for key in keys:
-        if key in native:
-            return f"native.{backend}.{key}"
+        if key in given:
+            return given[key]
     return next((FIELDS[key] for key in keys if key in FIELDS), "")
 
 

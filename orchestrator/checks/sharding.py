@@ -20,6 +20,14 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.zero_stage",
             fix="--set distributed.strategy=deepspeed",
         )
+    if spread.strategy != "deepspeed" and spread.deepspeed_file:
+        yield Finding(
+            "FT214",
+            "error",
+            "deepspeed_file needs strategy: deepspeed",
+            field="distributed.deepspeed_file",
+            fix="--set distributed.strategy=deepspeed",
+        )
     if spread.strategy in ("none", "ddp") and spread.offload != "none":
         yield Finding(
             "FT214",
@@ -36,7 +44,9 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.strategy",
             fix="--set distributed.strategy=ddp",
         )
-    if spread.strategy == "deepspeed" and spread.offload == "all" and spread.zero_stage != 3:
+    own = bool(spread.deepspeed_file)
+    zero = spread.strategy == "deepspeed" and not own
+    if zero and spread.offload == "all" and spread.zero_stage != 3:
         yield Finding(
             "FT215",
             "error",
@@ -52,9 +62,7 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.nodes",
             fix="--set distributed.nodes=1",
         )
-    sharded = spread.strategy == "fsdp" or (
-        spread.strategy == "deepspeed" and spread.zero_stage == 3
-    )
+    sharded = spread.strategy == "fsdp" or (zero and spread.zero_stage == 3)
     if sharded and recipe.model.quantization == "int8":
         yield Finding(
             "FT215",

@@ -144,6 +144,21 @@ def remove(
 
 
 @app.command()
+def capabilities(as_json: Json = False) -> None:
+    """Show what each backend can express, concept by concept and field by field."""
+    from orchestrator import ui
+    from orchestrator.backends.capabilities import table
+
+    ui.screen.json_mode = as_json
+    rows = table()
+    if as_json:
+        ui.emit({"capabilities": rows})
+        return
+    columns = ("concept", "field", "axolotl", "llamafactory", "note")
+    ui.table(columns, [[row[key] for key in columns] for row in rows])
+
+
+@app.command()
 def path(name: Name) -> None:
     """Print the prefix of the environment in use, for scripts."""
     from orchestrator import ui

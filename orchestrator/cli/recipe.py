@@ -23,6 +23,7 @@ from orchestrator.cli.common import (
     run_named,
     start,
 )
+from orchestrator.cli.importing import import_recipes
 
 app = typer.Typer(
     rich_markup_mode=None, help="List, check, render and run recipes.", no_args_is_help=True
@@ -90,6 +91,10 @@ def render(
     out: Annotated[Path, typer.Option("--out", help="Folder for the backend's files.")],
     overrides: Overrides = None,
     backend: BackendName = None,
+    allow_loss: Annotated[
+        bool,
+        typer.Option("--allow-loss", help="Leave out what the backend cannot express."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the backend's files only."""
@@ -98,7 +103,10 @@ def render(
     from orchestrator.setup_run import standalone
 
     json_mode(as_json)
-    rendered, findings = standalone(load(recipe, overrides, backend))
+    written_for = load(recipe, overrides, None).recipe.backend if backend else None
+    rendered, findings = standalone(
+        load(recipe, overrides, backend), allow_loss=allow_loss, written_for=written_for
+    )
     ui.show_findings(findings)
     for file in rendered.files:
         write_atomic(out / file.name, file.text)
@@ -171,6 +179,9 @@ def run(
         pipeline = start(resolved, install=not no_install)
     pipeline.run()
     outcome(pipeline, as_json=as_json)
+
+
+app.command("import")(import_recipes)
 
 
 @app.command()

@@ -33,7 +33,12 @@ class DataReport:
     rows: dict[str, int] = field(default_factory=dict)
 
     def total(self, recipe: Recipe) -> int | None:
-        """Rows to train on, validation included; None when a source is not here or unreadable."""
+        """Rows to train on, validation included; None when that cannot be known."""
+        data = recipe.data
+        if data.streaming or data.mixing or data.weights or data.deduplicate or data.min_length:
+            return None
+        if data.samples or any(s.shards or s.skip for s in data.sources):
+            return None
         names = [f"data.sources[{i}]" for i in range(len(recipe.data.sources))]
         return sum(self.rows[n] for n in names) if all(n in self.rows for n in names) else None
 
@@ -61,6 +66,8 @@ def _check_source(
     report: DataReport,
     progress: Progress | None,
 ) -> Iterator[Finding]:
+    if source.format == "registered":
+        return  # a name, not a path
     path = local_path(source.path, beside)
     if path is None:
         if looks_local(source.path):
@@ -81,6 +88,8 @@ def _check_source(
                 fix=f"./{source.path} if a folder is meant; it is not there",
             )
         return
+    if source.files or source.file_type:
+        return  # which files are read, and how, is the backend's business
     files = data_files(path)
     if not files:
         yield Finding("FT302", "error", f"no data files in {path}", field=f"{name}.path")

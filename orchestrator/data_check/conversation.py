@@ -11,6 +11,7 @@ from typing import Any, Final
 from orchestrator.data_check.tally import Tally
 from orchestrator.findings import Level
 from orchestrator.recipe.models import Recipe, Source, column
+from orchestrator.recipe.sections.data import Role
 
 STRICT_TEMPLATES: Final = ("gemma", "mistral")
 """Templates whose names start so raise an error when roles do not alternate."""
@@ -26,7 +27,7 @@ class Conversation:
     ) -> None:
         sharegpt = source.format == "sharegpt"
         self.llamafactory = recipe.backend == "llamafactory"
-        template = recipe.data.chat_template
+        template = source.chat_template or recipe.data.chat_template
         strict = self.llamafactory or template.startswith(STRICT_TEMPLATES)
         self.who = "llamafactory" if self.llamafactory else f"template {template!r}"
         self.order_level: Level = "error" if strict else "warning"
@@ -34,18 +35,29 @@ class Conversation:
         self.prompt = prompt
         self.role_key = column(source, "role") or "role"
         self.content_key = column(source, "content") or "content"
-        named = source.roles
-        self.assistant = named.get("assistant", "gpt" if sharegpt else "assistant")
-        user = named.get("user", "human" if sharegpt else "user")
-        tool = named.get("tool", "observation" if sharegpt else "tool")
-        system = named.get("system", "system")
+        self.assistants = self._names(source, "assistant", "gpt" if sharegpt else "assistant")
+        self.assistant = self.assistants[0]
+        user = self._names(source, "user", "human" if sharegpt else "user")
+        tool = self._names(source, "tool", "observation" if sharegpt else "tool")
+        system = self._names(source, "system", "system")
+        function = self._names(source, "function", "function_call")
         self.accepted: set[tuple[int, ...]] = set()
-        self.sides = {user: ASKS, tool: ASKS, self.assistant: ANSWERS, system: SYSTEM}
+        self.sides = {
+            **dict.fromkeys((*user, *tool), ASKS),
+            **dict.fromkeys(self.assistants, ANSWERS),
+            **dict.fromkeys(system, SYSTEM),
+        }
         if self.llamafactory:
-            self.sides["function_call"] = ANSWERS
+            self.sides |= dict.fromkeys(function, ANSWERS)
         else:
-            self.sides |= dict.fromkeys((tool, "tool", "observation", "ipython"), TOOL)
+            self.sides |= dict.fromkeys((*tool, "tool", "observation", "ipython"), TOOL)
             self.sides.setdefault("developer", SYSTEM)
+
+    def _names(self, source: Source, role: Role, usual: str) -> tuple[str, ...]:
+        """What the data calls a role; LLaMA-Factory knows one name."""
+        given = source.roles.get(role, usual)
+        names = (given,) if isinstance(given, str) else given
+        return names[:1] if self.llamafactory else names
 
     def check(self, messages: Any, otherwise: str) -> None:
         """One row's messages; `otherwise` is what to say when they are no list."""
@@ -66,7 +78,7 @@ class Conversation:
                 self._unknown(role)
                 continue
             sides.append(side)
-            if role == self.assistant:
+            if role in self.assistants:
                 answered = self._answered(content, message) or answered
         if not self.prompt and not answered:
             self.tally.add(
@@ -86,7 +98,7 @@ class Conversation:
             for message in messages:
                 role, content = message[role_key], message[content_key]
                 sides.append(known[role])
-                if role == self.assistant:
+                if role in self.assistants:
                     answered = True
                     if not content.strip():
                         return False

@@ -53,7 +53,9 @@ def _parts(recipe: Recipe, source: Source, tally: Tally) -> list[Part]:
                 _text(source, "completion", tally, answer=True),
                 _label(source, tally),
             ]
-        case _:
+        case "pieces":
+            return [_pieces(source, tally)]
+        case _:  # custom: only the backend's own handler knows
             return []
 
 
@@ -121,6 +123,29 @@ def _messages(source: Source, tally: Tally, turns: Conversation) -> Part:
         value = read(row)
         if value is not None:
             turns.check(value, f"{read.name!r} must be a list of messages")
+
+    return part
+
+
+def _pieces(source: Source, tally: Tally) -> Part:
+    """Pieces of text, each with whether it is learned."""
+    read = _Column(source, "messages", tally)
+
+    def sound(piece: Any) -> bool:
+        return (
+            isinstance(piece, dict)
+            and isinstance(piece.get("text"), str)
+            and isinstance(piece.get("label"), bool)
+        )
+
+    def part(row: Row) -> None:
+        value = read(row)
+        if value is None:
+            return
+        if not isinstance(value, list) or not all(sound(piece) for piece in value):
+            tally.add("FT305", f"{read.name!r} must be a list of {{text: ..., label: true|false}}")
+        elif not any(piece["label"] and piece["text"] for piece in value):
+            tally.add("FT306", f"{read.name!r} has no piece to learn")
 
     return part
 

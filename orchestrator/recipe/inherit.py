@@ -89,7 +89,13 @@ def _keep_paths(base: dict[str, Any], folder: Path, other: Path) -> None:
     if folder == other:
         return
     data, model = base.get("data"), base.get("model")
-    sections = [(model, "base"), (data, "chat_template")]
+    spread = base.get("distributed")
+    sections = [
+        (model, "base"),
+        (model, "tokenizer"),
+        (data, "chat_template"),
+        (spread, "deepspeed_file"),
+    ]
     if isinstance(data, dict):
         for group in ("sources", "validation_sources"):
             entries = data.get(group)

@@ -31,6 +31,7 @@ _INT = re.compile(r"[-+]?[0-9]+")
 _OCTAL = re.compile(r"0o[0-7]+")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_OLD_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
 _SPECIAL = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
 
 
@@ -95,8 +96,10 @@ def read_text(path: Path) -> tuple[str, list[Finding]]:
         ]
 
 
-def parse(text: str, file: str) -> tuple[Document, list[Finding]]:
+def parse(text: str, file: str, *, yaml_1_1: bool = False) -> tuple[Document, list[Finding]]:
     """Parse one YAML document. On a syntax error the document is empty and the finding says where.
+
+    `yaml_1_1` reads as the backends do: `yes` and `on` are true, the last of two keys counts.
 
     Findings: `FT001` syntax, `FT004` duplicate key, `FT005` aliases or nesting out of bounds,
     `FT006` a tag or a key that is not text.
@@ -107,7 +110,7 @@ def parse(text: str, file: str) -> tuple[Document, list[Finding]]:
         _check_shape(text, file)
         node = yaml.compose(text, Loader=_Loader)
         if node is not None:
-            builder = _Builder(document, findings)
+            builder = _Builder(document, findings, yaml_1_1=yaml_1_1)
             document.value = builder.build(node, ())
     except _Refused as refused:
         findings.append(refused.finding)
@@ -191,8 +194,11 @@ def _unreadable(error: yaml.YAMLError, text: str, file: str) -> Finding:
 class _Builder:
     """Turns nodes into values and remembers places."""
 
-    def __init__(self, document: Document, findings: list[Finding]) -> None:
+    def __init__(
+        self, document: Document, findings: list[Finding], *, yaml_1_1: bool = False
+    ) -> None:
         self.document = document
+        self.yaml_1_1 = yaml_1_1
         self.findings = findings
         self.count = 0
         self.open: set[int] = set()
@@ -250,7 +256,8 @@ class _Builder:
                         fix="keep one of the two",
                     )
                 )
-                continue
+                if not self.yaml_1_1:
+                    continue
             self.document.keys[(*path, key)] = place
             result[key] = self.build(value_node, (*path, key))
         return {**merged, **result} if merged else result
@@ -277,6 +284,8 @@ class _Builder:
             )
         if node.style in _QUOTED:
             return node.value
+        if self.yaml_1_1 and node.value.lower() in _OLD_BOOLEANS:
+            return _OLD_BOOLEANS[node.value.lower()]
         return resolve(node.value)
 
 

@@ -3,7 +3,9 @@
 from pathlib import PurePath
 from typing import Any
 
-from orchestrator.recipe.models import Recipe, Source, column
+from orchestrator.backends.base import merged
+from orchestrator.recipe.models import ColumnRole, Recipe, Source, column
+from orchestrator.recipe.sections.data import Role
 from orchestrator.templates import ALPACA
 
 DS_TYPES = {
@@ -23,55 +25,76 @@ ALPACA_SYSTEM = (
 )
 
 
+CHATS = ("messages", "sharegpt", "preference")
+"""Formats that go through a chat template."""
+
+COLUMN_KEYS: tuple[tuple[ColumnRole, str], ...] = (
+    ("system", "field_system"),
+    ("tools", "field_tools"),
+    ("thinking", "field_thinking"),
+    ("train", "message_field_training"),
+    ("train_detail", "message_field_training_detail"),
+)
+CUSTOM_KEYS: tuple[tuple[ColumnRole, str], ...] = (
+    ("messages", "field_messages"),
+    ("chosen", "field_chosen"),
+    ("rejected", "field_rejected"),
+    ("text", "field"),
+    *COLUMN_KEYS,
+)
+OPTION_KEYS = {
+    "files": "data_files",
+    "chat_template": "chat_template",
+    "train_roles": "roles_to_train",
+    "train_eos": "train_on_eos",
+    "train_eot": "train_on_eot",
+    "drop_system": "drop_system_message",
+    "split_thinking": "split_thinking",
+    "thinking_key": "template_thinking_key",
+    "shards": "shards",
+    "trust_remote_code": "trust_remote_code",
+    "skip": "skip",
+}
+"""Options of a source that are one key of an entry."""
+
+
+def streamed(recipe: Recipe) -> bool:
+    """Whether the data is axolotl's `pretraining_dataset`, which is read while training."""
+    return recipe.training.stage == "pretrain" and bool(recipe.data.streaming)
+
+
 def dataset(recipe: Recipe, source: Source, path: str) -> dict[str, Any]:
     """One entry; `path` is where the data is on the target."""
     entry: dict[str, Any] = {"path": path}
-    ds_type = DS_TYPES.get(PurePath(path).suffix)
+    ds_type = source.file_type or DS_TYPES.get(PurePath(path).suffix)
     if ds_type:
         entry["ds_type"] = ds_type
     if source.subset:
         entry["name"] = source.subset
     if source.revision:
         entry["revision"] = source.revision
-    split = "train" if ds_type else source.split
-    entry["split"] = f"{split}[:{source.samples}]" if source.samples else split
+    split = "train" if PurePath(path).suffix in DS_TYPES else source.split
+    samples = source.samples or recipe.data.samples
+    entry["split"] = f"{split}[:{samples}]" if samples else split
     entry |= _format(recipe, source)
-    return entry
+    for option, key in OPTION_KEYS.items():
+        value = getattr(source, option)
+        if value is None or (option == "chat_template" and source.format not in CHATS):
+            continue
+        entry[key] = list(value) if isinstance(value, tuple) else value
+    return merged(entry, source.native.axolotl)
 
 
 def _format(recipe: Recipe, source: Source) -> dict[str, Any]:
-    data = recipe.data
     match source.format:
         case "alpaca":
             return {"type": _alpaca(recipe, source)}
+        case "text" if streamed(recipe):
+            return {"type": "pretrain", "text_column": column(source, "text")}
         case "text":
             return {"type": "completion", "field": column(source, "text")}
         case "messages" | "sharegpt":
-            entry: dict[str, Any] = {
-                "type": "chat_template",
-                "field_messages": column(source, "messages"),
-                "message_property_mappings": {
-                    "role": column(source, "role"),
-                    "content": column(source, "content"),
-                },
-                "roles_to_train": ["assistant"],
-                "train_on_eos": "last" if data.train_on == "last_assistant" else "turn",
-            }
-            if column(source, "system"):
-                entry["field_system"] = column(source, "system")
-            roles = {role: [name] for role, name in source.roles.items()}
-            if source.format == "sharegpt" and not roles:
-                roles = {
-                    "user": ["human"],
-                    "assistant": ["gpt"],
-                    "system": ["system"],
-                    "tool": ["observation", "tool"],
-                }
-            if roles:
-                for role in ("user", "assistant", "system", "tool"):
-                    roles.setdefault(role, [role])
-                entry["roles"] = roles
-            return entry
+            return _messages(recipe, source)
         case "preference":
             return {
                 "type": "chat_template.default",
@@ -89,22 +112,81 @@ def _format(recipe: Recipe, source: Source) -> dict[str, Any]:
                     "completion_format": "{completion}",
                 }
             }
+        case "pieces":
+            return {"type": "input_output"}
+        case "custom" | "registered":
+            entry: dict[str, Any] = {"type": source.handler} if source.handler else {}
+            entry |= _columns(source, CUSTOM_KEYS) | _properties(source)
+            return entry
+
+
+def _columns(source: Source, keys: tuple[tuple[ColumnRole, str], ...]) -> dict[str, Any]:
+    return {key: name for role, key in keys if (name := column(source, role))}
+
+
+def _properties(source: Source) -> dict[str, Any]:
+    names = {role: column(source, role) for role in PROPERTIES if column(source, role)}
+    return {"message_property_mappings": names} if names else {}
+
+
+PROPERTIES: tuple[ColumnRole, ...] = ("role", "content")
+
+
+def _messages(recipe: Recipe, source: Source) -> dict[str, Any]:
+    last = recipe.data.train_on == "last_assistant"
+    entry: dict[str, Any] = {
+        "type": "chat_template",
+        "field_messages": column(source, "messages"),
+        **_properties(source),
+        "roles_to_train": ["assistant"],
+        "train_on_eos": "last" if last else "turn",
+        **_columns(source, COLUMN_KEYS),
+    }
+    roles = {
+        role: [names] if isinstance(names, str) else list(names)
+        for role, names in source.roles.items()
+    }
+    if source.format == "sharegpt" and not roles and column(source, "tools"):
+        # axolotl knows human and gpt by itself, but not the answers of tools
+        roles = {
+            "user": ["human"],
+            "assistant": ["gpt"],
+            "system": ["system"],
+            "tool": ["observation", "tool"],
+        }
+    if roles:
+        for role in ROLES:
+            roles.setdefault(role, [role])
+        entry["roles"] = roles
+    return entry
+
+
+ROLES: tuple[Role, ...] = ("user", "assistant", "system", "tool")
 
 
 def _alpaca(recipe: Recipe, source: Source) -> str | dict[str, str]:
     """`alpaca` where the handler of that name fits, else the same prompt spelled out."""
-    plain = not source.columns and recipe.data.default_system is None
-    if plain and recipe.data.chat_template == ALPACA:
+    plain = not source.columns and recipe.data.default_system is None and not source.prompt
+    if plain and (source.chat_template or recipe.data.chat_template) == ALPACA:
         return "alpaca"
     entry = {
-        "field_instruction": column(source, "instruction") or "",
-        "field_input": column(source, "input") or "",
-        "field_output": column(source, "output") or "",
-        "system_prompt": recipe.data.default_system or ALPACA_SYSTEM,
-        "system_format": "{system}\n\n",
-        "format": ALPACA_FORMAT,
-        "no_input_format": ALPACA_FORMAT_NO_INPUT,
+        "field_instruction": column(source, "instruction"),
+        "field_input": column(source, "input"),
+        "field_output": column(source, "output"),
     }
-    if column(source, "system"):
-        entry["field_system"] = column(source, "system") or ""
-    return entry
+    if source.prompt:
+        entry |= {
+            "system_prompt": source.prompt.system,
+            "system_format": source.prompt.system_text,
+            "format": source.prompt.text,
+            "no_input_format": source.prompt.text_without_input,
+        }
+    else:
+        entry |= {
+            "system_prompt": recipe.data.default_system or ALPACA_SYSTEM,
+            "system_format": "{system}\n\n",
+            "format": ALPACA_FORMAT,
+            "no_input_format": ALPACA_FORMAT_NO_INPUT,
+        }
+    entry["field_system"] = column(source, "system")
+    return {key: value for key, value in entry.items() if value is not None}

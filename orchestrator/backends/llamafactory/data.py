@@ -7,7 +7,8 @@ default, and a missing `query` drops the input column silently (llamafactory 0.9
 from pathlib import PurePath
 from typing import Any
 
-from orchestrator.recipe.models import Recipe, Source, column
+from orchestrator.backends.base import merged
+from orchestrator.recipe.models import ColumnRole, Recipe, Source, column
 
 FILE_SUFFIXES = {".jsonl", ".json", ".parquet", ".csv", ".arrow", ".txt"}
 
@@ -29,8 +30,20 @@ def entry(source: Source, path: str) -> dict[str, Any]:
         info["tags"] = _tags(source)
     if source.format == "preference":
         info["ranking"] = True
-    info["columns"] = {key: value for key, value in _columns(source).items() if value}
-    return info
+    columns = {**_columns(source), **_media(source)}
+    info["columns"] = {key: value for key, value in columns.items() if value}
+    return merged(info, source.native.llamafactory)
+
+
+def registered(recipe: Recipe) -> bool:
+    """Whether the sources are names in a `dataset_info.json` that is there already."""
+    return any(source.format == "registered" for source in recipe.data.sources)
+
+
+def _media(source: Source) -> dict[str, str | None]:
+    """Columns that any format may have."""
+    names: tuple[ColumnRole, ...] = ("tools", "images", "videos", "audios")
+    return {name: column(source, name) for name in names}
 
 
 def _columns(source: Source) -> dict[str, str | None]:
@@ -52,6 +65,7 @@ def _columns(source: Source) -> dict[str, str | None]:
                 "messages": column(source, "messages"),
                 "chosen": column(source, "chosen"),
                 "rejected": column(source, "rejected"),
+                "system": column(source, "system"),
             }
         case "kto":
             return {
@@ -59,6 +73,8 @@ def _columns(source: Source) -> dict[str, str | None]:
                 "response": column(source, "completion"),
                 "kto_tag": column(source, "label"),
             }
+        case _:
+            return {}
 
 
 def _tags(source: Source) -> dict[str, str]:
@@ -68,7 +84,8 @@ def _tags(source: Source) -> dict[str, str]:
         "assistant": "gpt" if sharegpt else "assistant",
         "system": "system",
         "tool": "observation" if sharegpt else "tool",
-        **source.roles,
+        "function": "function_call",
+        **{role: _first(names) for role, names in source.roles.items()},
     }
     return {
         "role_tag": column(source, "role") or "role",
@@ -77,8 +94,13 @@ def _tags(source: Source) -> dict[str, str]:
         "assistant_tag": names["assistant"],
         "system_tag": names["system"],
         "observation_tag": names["tool"],
-        "function_tag": "function_call",
+        "function_tag": names["function"],
     }
+
+
+def _first(names: str | tuple[str, ...]) -> str:
+    """LLaMA-Factory knows one name per role."""
+    return names if isinstance(names, str) else names[0]
 
 
 def dataset_info(recipe: Recipe, train: list[str], validation: list[str]) -> dict[str, Any]:
