@@ -68,8 +68,9 @@ class Source(Section):
 
     path: Text = Field(description="file, folder or hub id")
     format: DataFormat = Field(description="what a row looks like")
-    columns: dict[ColumnRole, Text] = Field(
-        default_factory=dict, description="the format's columns by the names that the data uses"
+    columns: dict[ColumnRole, Text | None] = Field(
+        default_factory=dict,
+        description="the format's columns by the names that the data uses; null: there is none",
     )
     roles: dict[Literal["user", "assistant", "system", "tool"], Text] = Field(
         default_factory=dict, description="role names that the data uses (messages, sharegpt)"
@@ -250,5 +251,7 @@ STAGE_FORMATS: dict[Stage, tuple[DataFormat, ...]] = {
 
 
 def column(source: Source, role: ColumnRole) -> str | None:
-    """The name of a column in the data of `source`; None if the format has it only on request."""
-    return source.columns.get(role) or COLUMNS[source.format].get(role)
+    """The name of a column in the data of `source`; None if there is none."""
+    if role in source.columns:
+        return source.columns[role]
+    return COLUMNS[source.format].get(role)
