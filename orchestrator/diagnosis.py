@@ -57,6 +57,13 @@ KNOWN: tuple[tuple[str, Diagnosis], ...] = (
         ),
     ),
     (
+        r"KeyError: '(input|query)'",
+        Diagnosis(
+            "the data has no column for the input",
+            "name it (columns: {input: ...}), or say that there is none (columns: {input: null})",
+        ),
+    ),
+    (
         r"Cannot find valid samples",
         Diagnosis("not one row fits the format", "check data.sources: format, columns, roles"),
     ),

@@ -184,11 +184,9 @@ def _renamed(row: dict[str, Any], source: Source) -> dict[str, Any]:
                     result[name] = messages if many else messages[0]
             return result
         case _:
-            renamed = {column(source, _as_role(role)) or role: value for role, value in row.items()}
-            for role in ("system", "history"):
-                if source.columns.get(_as_role(role)):
-                    renamed[source.columns[_as_role(role)]] = "" if role == "system" else []
-            return renamed
+            names = {role: column(source, _as_role(role)) for role in (*row, "system", "history")}
+            empty: dict[str, Any] = {"system": "", "history": []}
+            return {name: row.get(role, empty.get(role)) for role, name in names.items() if name}
 
 
 def _as_role(name: str) -> ColumnRole:

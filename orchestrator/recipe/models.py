@@ -94,5 +94,7 @@ STAGE_FORMATS: dict[Stage, tuple[DataFormat, ...]] = {
 
 
 def column(source: Source, role: ColumnRole) -> str | None:
-    """The name of a column in the data of `source`; None if the format has it only on request."""
-    return source.columns.get(role) or COLUMNS[source.format].get(role)
+    """The name of a column in the data of `source`; None if there is none."""
+    if role in source.columns:
+        return source.columns[role]
+    return COLUMNS[source.format].get(role)

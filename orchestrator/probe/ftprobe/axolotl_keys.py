@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .backend_errors import explain_field
 from .request import Request, Result, existing_path
 from .schema import choices, parts, simple, type_name, write_key_file
 from .versions import version
@@ -269,11 +270,7 @@ def judge(config: dict[str, Any], capabilities: dict[str, Any]) -> tuple[list[st
             cfg, capabilities=settings, env_capabilities={"torch_version": torch_version}
         )
     except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_url=False, include_context=False):
-            place = ".".join(str(part) for part in problem["loc"])
-            lines.append(f"{place}: {problem['msg']}" if place else str(problem["msg"]))
-        return lines, dropped
+        return [explain_field(problem) for problem in error.errors()], dropped
     except (ValueError, TypeError, KeyError, ImportError, NotImplementedError) as error:
         return [f"{type(error).__name__}: {error}"], []
     return [], dropped

@@ -61,7 +61,7 @@ def run(request_file: Path) -> int:
         if rank() == 0:
             write_json(result_file, value)
 
-    leave_out(request)
+    leave_out()
     try:
         result = perform(request)
     except ProbeError as error:

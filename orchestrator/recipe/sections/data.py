@@ -49,8 +49,9 @@ class Source(Section):
 
     path: Text = Field(description="file, folder or hub id; registered: its name")
     format: DataFormat = Field(description="what a row looks like")
-    columns: dict[ColumnRole, Text] = Field(
-        default_factory=dict, description="the format's columns by the names that the data uses"
+    columns: dict[ColumnRole, Text | None] = Field(
+        default_factory=dict,
+        description="the format's columns by the names that the data uses; null: there is none",
     )
     roles: dict[Role, Text | Texts] = Field(
         default_factory=dict, description="role names that the data uses (messages, sharegpt)"
