@@ -22,7 +22,16 @@ from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check, has_errors
 from orchestrator.findings import RecipeError
 from orchestrator.recipe.load import from_document, load
-from orchestrator.recipe.models import STAGE_FORMATS, Recipe
+from orchestrator.recipe.models import (
+    STAGE_FORMATS,
+    Adapter,
+    Data,
+    Model,
+    Recipe,
+    Stage,
+    Tracking,
+    Training,
+)
 from orchestrator.recipe.sources import shipped
 from orchestrator.recipe.yaml_source import parse
 from orchestrator.setup_run import find_problems
@@ -48,6 +57,10 @@ ODD_LINES = [
     "---", "...", "%YAML 1.2", "extends: mistral-qlora", "? a", "<<: {a: b}", "&a *a",
     "!!python/x y",
 ]  # fmt: skip
+SECTIONS: dict[str, type[BaseModel]] = {"model": Model, "data": Data, "adapter": Adapter, "training": Training,
+            "tracking": Tracking}  # fmt: skip
+STAGES: list[Stage] = ["pretrain", "sft", "dpo", "orpo", "kto", "reward"]
+ONE_BACKEND = ("registered", "custom", "pieces")
 texts = st.one_of(
     st.sampled_from(TRAPS),
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12),
@@ -126,13 +139,39 @@ def _bound(constraints: list[Any], name: str) -> Any:
 
 
 def of_model(model: type[BaseModel]) -> st.SearchStrategy[dict[str, Any]]:
-    """Mappings that a section accepts: required keys always, others now and then."""
+    """Mappings that a section accepts: required keys always, others now and then.
+
+    Of the many fields that are None by default, at most two.
+    """
     required: dict[str, st.SearchStrategy[Any]] = {}
-    optional: dict[str, st.SearchStrategy[Any]] = {}
+    usual: dict[str, st.SearchStrategy[Any]] = {}
+    rare: list[str] = []
     for name, field in model.model_fields.items():
+        if not field.is_required() and field.default is None:
+            rare.append(name)
+            continue
         strategy = of_annotation(field.annotation, list(field.metadata))
-        (required if field.is_required() else optional)[name] = strategy
-    return st.fixed_dictionaries(required, optional=optional)
+        (required if field.is_required() else usual)[name] = strategy
+    common = st.fixed_dictionaries(required, optional=usual)
+    if not rare:
+        return common
+
+    @st.composite
+    def section(draw: st.DrawFn) -> dict[str, Any]:
+        value: dict[str, Any] = draw(common)
+        for name in draw(st.lists(st.sampled_from(rare), max_size=2, unique=True)):
+            field = model.model_fields[name]
+            value[name] = draw(of_annotation(field.annotation, list(field.metadata)))
+        return value
+
+    return section()
+
+
+def without_rare(value: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """A section with none of the fields that are None by default: few are in both backends."""
+    fields = model.model_fields
+    return {name: v for name, v in value.items() if fields[name].is_required()
+            or fields[name].default is not None}  # fmt: skip
 
 
 @st.composite
@@ -142,8 +181,12 @@ def recipes(draw: st.DrawFn, *, likely: bool) -> dict[str, Any]:
     body["native"] = {}
     if not likely:
         return body
-    stage = draw(st.sampled_from(sorted(STAGE_FORMATS)))
-    format = draw(st.sampled_from(STAGE_FORMATS[stage]))
+    for name, model in SECTIONS.items():
+        if name in body:
+            body[name] = without_rare(body[name], model)
+    body |= {"kernels": {}, "tokens": {}}
+    stage = draw(st.sampled_from(STAGES))
+    format = draw(st.sampled_from([f for f in STAGE_FORMATS[stage] if f not in ONE_BACKEND]))
     body["training"] |= {"stage": stage, "epochs": draw(st.floats(0.01, 100)), "steps": None,
                          "warmup_steps": 0, "evaluate": "never",
                          "early_stopping": None}  # fmt: skip

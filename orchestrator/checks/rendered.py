@@ -23,7 +23,8 @@ def rendered(recipe: Recipe) -> Iterator[Finding]:
     backend = BACKENDS[recipe.backend]
     spread = recipe.distributed
     target = Target("cuda", True, 1 if spread.strategy == "none" else spread.gpus or 1)
-    text = backend.render(recipe, Paths(), target).text("train.yaml")
+    paths = Paths(prepared=recipe.data.prepared or "")
+    text = backend.render(recipe, paths, target).text("train.yaml")
     given = {pair.key(recipe.backend) or "": pair.field for pair, _ in fields.given(recipe)}
     given |= {key: f"native.{recipe.backend}.{key}" for key in native(recipe)}
     yield from of_config(recipe.backend, yaml.load(text, _Loader), given)

@@ -141,6 +141,8 @@ def _chat(entry: Config) -> dict[str, Any]:
 def _spelled_out(kind: Config) -> dict[str, Any]:
     names = {role: kind.get(f"field_{role}") for role in ("instruction", "input", "output")}
     columns = _columns({**names, "system": kind.get("field_system")}, {n: n for n in names})
+    if kind.get("field_input") == "":
+        columns.setdefault("columns", {})["input"] = None
     prompt = {
         "text": kind.get("format"),
         "text_without_input": kind.get("no_input_format"),

@@ -79,7 +79,7 @@ def source_from(entry: Mapping[str, Any]) -> dict[str, Any]:
     columns = {r: n for r, n in columns.items() if r in known and known[r] != n}
     if columns:
         source["columns"] = columns
-    for key, field in (("subset", "subset"), ("split", "split"), ("num_samples", "samples")):
+    for key, field in (("subset", "subset"), ("split", "split")):
         if full.get(key) is not None:
             source[field] = full[key]
     return source

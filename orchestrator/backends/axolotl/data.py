@@ -169,10 +169,10 @@ def _alpaca(recipe: Recipe, source: Source) -> str | dict[str, str]:
     plain = not source.columns and recipe.data.default_system is None and not source.prompt
     if plain and (source.chat_template or recipe.data.chat_template) == ALPACA:
         return "alpaca"
-    entry = {
-        "field_instruction": column(source, "instruction"),
-        "field_input": column(source, "input"),
-        "field_output": column(source, "output"),
+    entry: dict[str, str | None] = {
+        "field_instruction": column(source, "instruction") or "",
+        "field_input": column(source, "input") or "",
+        "field_output": column(source, "output") or "",
     }
     if source.prompt:
         entry |= {
