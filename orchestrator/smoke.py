@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.errors import UsageError
 from orchestrator.recipe.models import ColumnRole, DataFormat, Family, Recipe, Source, column
+from orchestrator.recipe.sections.data import SourceNative
 
 FAMILIES: tuple[tuple[str, Family], ...] = (
     (r"mi[sx]tral|ministral|zephyr", "mistral"),
@@ -87,7 +88,18 @@ def smoke_recipe(recipe: Recipe, family: Family) -> Smoke:
             section = section[parent]
         section[last] = value
     source = recipe.data.sources[0].model_copy(
-        update={"subset": None, "split": "train", "revision": None, "samples": None}
+        update={
+            "subset": None,
+            "split": "train",
+            "revision": None,
+            "samples": None,
+            "files": None,
+            "file_type": None,
+            "shards": None,
+            "skip": None,
+            "trust_remote_code": None,
+            "native": SourceNative(),
+        }
     )
     document["data"]["sources"] = [source.model_dump(mode="json")]
     document["data"]["validation_sources"] = (
@@ -102,6 +114,23 @@ def smoke_recipe(recipe: Recipe, family: Family) -> Smoke:
                     f"{family} family with 2 layers")  # fmt: skip
     lines.insert(1, "data.sources: -> data of the same format that ships with ft")
     return Smoke(Recipe.model_validate(document), tuple(lines))
+
+
+LEFT_OUT = {
+    "model.tokenizer": "the twin has its own",
+    "model.config_from": "the twin has its own",
+    "model.load_options": "the twin needs none",
+    "kernels.liger": "CPU",
+    "kernels.cut_cross_entropy": "CPU",
+    "training.compile": "CPU",
+    "data.samples": "small data",
+    "data.push_to": "no network",
+    "output.checkpoints_to_hub": "no network",
+    "output.hub_push": "no network",
+    "output.resume_from": "a run of its own",
+    "output.auto_resume": "a run of its own",
+}
+"""Settings that have no meaning on a tiny twin, or reach out of the machine."""
 
 
 def _changes(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:
@@ -136,6 +165,9 @@ def _changes(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:
     yield "distributed", {"strategy": "none"}, "one CPU process"
     yield "tracking", {"type": "none"}, "no network"
     yield "output.push_to_hub", None, "no network"
+    for field, why in LEFT_OUT.items():
+        if _get(recipe, field):
+            yield field, None, why
 
 
 def _get(recipe: Recipe, field: str) -> Any:
@@ -196,7 +228,8 @@ def _as_role(name: str) -> ColumnRole:
 def _message(message: dict[str, str], source: Source) -> dict[str, str]:
     names = {"user": "human", "assistant": "gpt"} if source.format == "sharegpt" else {}
     role = message["role"]
-    role = source.roles.get(role, names.get(role, role))  # type: ignore[call-overload]
+    given = source.roles.get(role, names.get(role, role))  # type: ignore[call-overload]
+    role = given if isinstance(given, str) else given[0]
     return {
         column(source, "role") or "role": role,
         column(source, "content") or "content": message["content"],

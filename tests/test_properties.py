@@ -57,8 +57,9 @@ ODD_LINES = [
     "---", "...", "%YAML 1.2", "extends: mistral-qlora", "? a", "<<: {a: b}", "&a *a",
     "!!python/x y",
 ]  # fmt: skip
-SECTIONS: dict[str, type[BaseModel]] = {"model": Model, "data": Data, "adapter": Adapter, "training": Training,
-            "tracking": Tracking}  # fmt: skip
+SECTIONS: dict[str, type[BaseModel]] = {
+    "model": Model, "data": Data, "adapter": Adapter, "training": Training, "tracking": Tracking,
+}  # fmt: skip
 STAGES: list[Stage] = ["pretrain", "sft", "dpo", "orpo", "kto", "reward"]
 ONE_BACKEND = ("registered", "custom", "pieces")
 texts = st.one_of(
