@@ -10,7 +10,7 @@ from orchestrator.backends.base import Paths, Rendered, RenderedFile, Target
 from orchestrator.backends.keys import load_keys
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
-from orchestrator.templates import ALPACA
+from orchestrator.templates import ALPACA, TOKENIZER
 from orchestrator.yaml_out import dump
 
 
@@ -63,7 +63,9 @@ class Axolotl:
                 fix="--backend llamafactory",
             )
         plain = data.chat_template in ("chatml", ALPACA)
-        if data.default_system and not plain:
+        # rows without a chat have the prompt in them, whatever the template
+        chats = any(source.format != "alpaca" for _, source in data.all_sources())
+        if data.default_system and chats and not plain:
             yield Finding(
                 "FT401",
                 "error",
@@ -89,7 +91,9 @@ class Axolotl:
                     fix="--backend llamafactory, or download that subset and name the file",
                 )
             template = source.chat_template or data.chat_template
-            if source.format == "alpaca" and template != ALPACA and not source.prompt:
+            told = template == TOKENIZER and not source.chat_template  # FT210 says it
+            plain_rows = source.format == "alpaca" and not source.prompt
+            if plain_rows and template != ALPACA and not told:
                 yield Finding(
                     "FT402",
                     "error",
