@@ -276,7 +276,7 @@ class BackendContract:
     ) -> None:
         base = record(finished("mistral-qlora"))["context"]["base"]
         data = tmp_path / "d.jsonl"
-        row = {"instruction": "word " * 400, "input": "", "output": "yes " * 30}
+        row = {"instruction": "word " * 4000, "input": "", "output": "yes " * 30}
         data.write_text((json.dumps(row) + "\n") * 8)
         recipe = write_recipe(
             tmp_path / "r.yaml",
