@@ -294,8 +294,9 @@ class BackendContract:
     def test_killed_training_resumes_to_the_same_losses(
         self, finished: Callable[[str], Path], place: Place
     ) -> None:
-        whole = losses(finished("mistral-qlora"))
-        with place.started("mistral-qlora", "--smoke", "--backend", self.backend) as (ft, run):
+        # not a packed recipe: axolotl 0.19.0 goes on with other packs after a resume
+        whole = losses(finished("agnews-lora"))
+        with place.started("agnews-lora", "--smoke", "--backend", self.backend) as (ft, run):
             wait_for(lambda: max(losses(run)) >= STEPS // 2 + 2, alive=ft)
             os.kill(record(run)["stages"]["train"]["pid"], signal.SIGKILL)
             output, _ = ft.communicate(timeout=60)
