@@ -311,10 +311,12 @@ def test_a_place_that_cannot_be_written(sources: Sources, monkeypatch: pytest.Mo
 
 
 INSTALL = """
+import signal
 import sys
 from pathlib import Path
 from orchestrator.environments import locks, torch_build
 locks.RELEASES = {"tiny": "1.0"}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # may be ignored where tests start
 locks.FOLDER = Path(sys.argv[1])
 locks.PYTHONS = {"cpu": (f"{sys.version_info.major}.{sys.version_info.minor}",)}
 torch_build.nvidia_driver = lambda: None

@@ -1,6 +1,7 @@
 """`ft`: the command tree, and the one place that catches errors."""
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -48,6 +49,9 @@ def options(
 
 def main() -> None:
     """Entry point of the `ft` script; ends the process with a documented exit code."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # so it is in what a script starts with `&`; `kill -INT` must end a run there too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -276,7 +276,7 @@ class BackendContract:
     ) -> None:
         base = record(finished("mistral-qlora"))["context"]["base"]
         data = tmp_path / "d.jsonl"
-        row = {"instruction": "word " * 400, "input": "", "output": "yes " * 30}
+        row = {"instruction": "word " * 4000, "input": "", "output": "yes " * 30}
         data.write_text((json.dumps(row) + "\n") * 8)
         recipe = write_recipe(
             tmp_path / "r.yaml",
@@ -294,8 +294,9 @@ class BackendContract:
     def test_killed_training_resumes_to_the_same_losses(
         self, finished: Callable[[str], Path], place: Place
     ) -> None:
-        whole = losses(finished("mistral-qlora"))
-        with place.started("mistral-qlora", "--smoke", "--backend", self.backend) as (ft, run):
+        # not a packed recipe: axolotl 0.19.0 goes on with other packs after a resume
+        whole = losses(finished("agnews-lora"))
+        with place.started("agnews-lora", "--smoke", "--backend", self.backend) as (ft, run):
             wait_for(lambda: max(losses(run)) >= STEPS // 2 + 2, alive=ft)
             os.kill(record(run)["stages"]["train"]["pid"], signal.SIGKILL)
             output, _ = ft.communicate(timeout=60)
