@@ -25,7 +25,9 @@ help:
 	@echo 'make lock      resolve all locks again; UPGRADE=1 for newer versions'
 	@echo 'make clean     delete .venv and the caches of the tools'
 
+# ft's own sources are compiled at every call: quick where nothing changed, and `ft` starts sooner.
 install: $(DONE)
+	@$(VENV)/bin/python -m compileall -q orchestrator
 
 # Programs in .venv name its place, so a .venv that was moved or copied here is made anew. `$(DONE)`
 # holds the place and is written last, so one that was not finished is too.
@@ -50,7 +52,6 @@ $(DONE): requirements-dev.txt pyproject.toml
 	    install+=(--python $(VENV)/bin/python); \
 	    "$${install[@]}" --require-hashes --requirement requirements-dev.txt; \
 	    "$${install[@]}" --no-deps --no-build-isolation --editable .
-	@$(VENV)/bin/python -m compileall -q orchestrator
 	@echo '$(CURDIR)' > $(DONE)
 	@echo 'ft is in $(VENV)/bin/ft'
 
