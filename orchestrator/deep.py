@@ -2,8 +2,8 @@
 
 Nothing is loaded or downloaded: the rendered files go through the backend's own parser for a GPU
 that is named, not for the machine that asks. A recipe that passes our checks and not this is a bug
-of ours, and the finding says so. Findings: `FT501` refused, `FT502` a key that is dropped without a
-word, `FT503` what the backend warns of.
+of ours, and the finding says so. Findings: `FT521` refused, `FT522` a key that is dropped without a
+word, `FT523` what the backend warns of.
 """
 
 import tempfile
@@ -176,7 +176,7 @@ def _unheard(verdict: Mapping[str, Any], heard: set[tuple[str, str]]) -> dict[st
 def _findings(label: str, file: str, verdict: Mapping[str, Any]) -> list[Finding]:
     found = [
         Finding(
-            "FT501",
+            "FT521",
             "error",
             f"{label} refuses this recipe ({file}), though ft's own checks do not: {message}",
             fix="change the setting that it names; that ft did not see it is a bug in ft: "
@@ -186,7 +186,7 @@ def _findings(label: str, file: str, verdict: Mapping[str, Any]) -> list[Finding
     ]
     found += [
         Finding(
-            "FT502",
+            "FT522",
             "error",
             f"{label} drops {key!r} of {file} without a word",
             fix="remove it if it is under native; else it is a bug in ft: please report it",
@@ -194,7 +194,7 @@ def _findings(label: str, file: str, verdict: Mapping[str, Any]) -> list[Finding
         for key in verdict["unknown_keys"]
     ]
     found += [
-        Finding("FT503", "note", f"{label} says: {' '.join(line.split())[:300]}")
+        Finding("FT523", "note", f"{label} says: {' '.join(line.split())[:300]}")
         for line in verdict["warnings"]
     ]
     return found

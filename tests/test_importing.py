@@ -137,7 +137,7 @@ def test_old_spellings_of_axolotl_are_modernised(
     assert result.recipe
     assert fields.field_value(result.recipe, field) == value
     assert not result.differences
-    assert "FT502" in codes(result)
+    assert "FT512" in codes(result)
 
 
 def test_old_conversations_of_axolotl_are_modernised(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_unknown_keys_are_told_with_line_and_guess_and_left_out(tmp_path: Path) 
         "fsdp_config": {"offload_params": True, "sharding_strategy": "FULL_SHARD"},
     }
     result = imported(tmp_path, config)
-    told = {f.field: f for f in result.findings if f.code == "FT501"}
+    told = {f.field: f for f in result.findings if f.code == "FT511"}
     assert set(told) == {"micro_batch_sise", "liger_rope", "fsdp_config.sharding_strategy"}
     assert "did you mean 'micro_batch_size'" in told["micro_batch_sise"].message
     assert all(f.level == "warning" and f.place and f.place.line for f in told.values())
@@ -188,7 +188,7 @@ def test_unknown_keys_are_told_with_line_and_guess_and_left_out(tmp_path: Path) 
     assert "micro_batch_sise" not in body
     assert "# Left out, it does nothing there: micro_batch_sise" in result.text
     strict = imported(tmp_path, config, strict=True)
-    assert {f.level for f in strict.findings if f.code == "FT501"} == {"error"}
+    assert {f.level for f in strict.findings if f.code == "FT511"} == {"error"}
 
 
 def test_what_no_field_holds_is_native(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_without_a_model_or_data_there_is_no_recipe(tmp_path: Path) -> None:
     config = {key: value for key, value in AXOLOTL.items() if key != "datasets"}
     result = imported(tmp_path, config)
     assert result.recipe is None
-    assert "FT503" in codes(result)
+    assert "FT513" in codes(result)
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "a: [", "a: !x 1\n", "base_model: {a: 1}\n", "\t"])

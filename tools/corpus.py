@@ -48,7 +48,7 @@ def _backend(results: list[Imported], folder: Path) -> dict[str, Any]:
     made = [result for result in results if result.recipe]
     exact = [result for result in made if not result.differences]
     native = Counter(key for result in made for key in result.native)
-    unknown = Counter(f.field for r in results for f in r.findings if f.code == "FT501")
+    unknown = Counter(f.field for r in results for f in r.findings if f.code == "FT511")
     return {
         "training": len(results),
         "imported": len(made),

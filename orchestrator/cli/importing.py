@@ -76,7 +76,7 @@ def _write(target: Path, text: str) -> None:
 
 
 def _refused(imported: "Imported", strict: bool) -> bool:
-    return strict and any(f.code == "FT501" and f.level == "error" for f in imported.findings)
+    return strict and any(f.code == "FT511" and f.level == "error" for f in imported.findings)
 
 
 def _code(imported: "Imported", strict: bool) -> Any:

@@ -84,7 +84,7 @@ def import_file(
     if not kind.training:
         result.findings.append(
             Finding(
-                "FT500",
+                "FT510",
                 "error",
                 f"this is {kind.label}, not a training configuration",
                 Place(str(file), 1, 1),
@@ -101,7 +101,7 @@ def import_file(
     result.findings += [*screen.findings, *modern.notes]
     _into_recipe(result, config, backend, info)
     if result.recipe:
-        left_out = [finding for finding in screen.findings if finding.code == "FT501"]
+        left_out = [finding for finding in screen.findings if finding.code == "FT511"]
         result.text = _head(file, backend, document.comment, left_out) + result.text
     return result
 
@@ -132,7 +132,7 @@ def _into_recipe(
         for name in missing:
             result.findings.append(
                 Finding(
-                    "FT503",
+                    "FT513",
                     "error",
                     f"{name} is missing, or nothing that a recipe could hold",
                     Place(str(result.file), 1, 1),

@@ -16,7 +16,7 @@ from orchestrator.recipe.yaml_source import Document, Path_, dotted
 
 
 class Screen:
-    """Takes unknown keys out of a configuration and remembers them as findings (`FT501`)."""
+    """Takes unknown keys out of a configuration and remembers them as findings (`FT511`)."""
 
     def __init__(self, backend: str, document: Document, level: Level) -> None:
         self.backend = backend
@@ -79,7 +79,7 @@ class Screen:
         does = "ignores" if self.backend == "axolotl" else "refuses"
         self.findings.append(
             Finding(
-                "FT501",
+                "FT511",
                 self.level,
                 f"{self.release} does not know {dotted(path)!r}{guess} and {does} it: left out",
                 self.document.place(path, key=True),
@@ -90,7 +90,7 @@ class Screen:
     def _without_plugin(self, key: str, plugin: str) -> None:
         self.findings.append(
             Finding(
-                "FT501",
+                "FT511",
                 self.level,
                 f"{self.release} ignores {key!r} without its plugin: left out",
                 self.document.place((key,), key=True),

@@ -41,7 +41,7 @@ NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
 class Modern:
-    """Rewrites a configuration and notes each change (`FT502`)."""
+    """Rewrites a configuration and notes each change (`FT512`)."""
 
     def __init__(self, backend: str, document: Document) -> None:
         self.backend = backend
@@ -51,7 +51,7 @@ class Modern:
     def note(self, key: str, message: str) -> None:
         """Tell one change."""
         place = self.document.place((key,), key=True)
-        self.notes.append(Finding("FT502", "note", message, place, field=key))
+        self.notes.append(Finding("FT512", "note", message, place, field=key))
 
     def names(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Keys by their present names; before unknown ones are looked for."""
