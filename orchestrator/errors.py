@@ -46,12 +46,6 @@ class UsageError(FtError):
     exit_code = Exit.USAGE
 
 
-class CheckError(FtError):
-    """A check that the user asked for found something."""
-
-    exit_code = Exit.CHECK
-
-
 class BackendEnvironmentError(FtError):
     """A backend environment is missing, broken or cannot be made."""
 

@@ -25,7 +25,7 @@ from orchestrator.errors import (
 )
 from orchestrator.files import read_json, write_json
 from orchestrator.metrics import Tail, Training
-from orchestrator.plan import STAGES, Plan, Stage
+from orchestrator.plan import STAGES, Plan, Stage, StageName
 from orchestrator.progress import StageDisplay
 from orchestrator.runs.record import Record, locked, now
 
@@ -38,7 +38,7 @@ class Pipeline:
     record: Record
     environment: Environment
 
-    def run(self, *, until: str = STAGES[-1], again: str = "") -> None:
+    def run(self, *, until: StageName = STAGES[-1], again: StageName | None = None) -> None:
         """Walk to stage `until`; those with a marker are left alone, except from `again` on.
 
         Raises:
@@ -54,7 +54,7 @@ class Pipeline:
             self._forget_what_is_gone()
             try:
                 for stage in self.plan.stages:
-                    if STAGES.index(stage.name) > STAGES.index(_name(until)):
+                    if STAGES.index(stage.name) > STAGES.index(until):
                         break
                     self._walk(stage)
                 self._finish(started)
@@ -71,10 +71,10 @@ class Pipeline:
                 self._ended("failed", f"a bug in ft: {error!r}", started)
                 raise
 
-    def _forget_from(self, first: str) -> None:
+    def _forget_from(self, first: StageName) -> None:
         """A stage that is done anew makes what came after it old."""
         names = [stage.name for stage in self.plan.stages]
-        for name in names[names.index(_name(first)) :]:
+        for name in names[names.index(first) :]:
             self.record.layout.marker(name).unlink(missing_ok=True)
             self.record.stage(name, status="waiting")
 
@@ -190,10 +190,6 @@ class Pipeline:
                 status=status, ended=now(), seconds=seconds, exit_code=code, error=reason or None
             )
             self.record.event("run_end", status=status)
-
-
-def _name(until: str) -> Any:
-    return until
 
 
 def _failure(stage: Stage, done: shell.Completed, answer: Any, log: Path) -> BackendError:

@@ -11,8 +11,6 @@ from typing import Any, Literal, Protocol
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 
-RenderStage = Literal["preprocess", "train", "merge"]
-
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -1,7 +1,7 @@
 """The stages as commands of their own, on a recipe or on a run."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,10 @@ from orchestrator.cli.common import (
     start,
 )
 
-HELP = {
+if TYPE_CHECKING:
+    from orchestrator.plan import StageName
+
+HELP: "dict[StageName, str]" = {
     "fetch": "Download the model and the data.",
     "preprocess": "Tokenize and mask the data, once.",
     "train": "Train a recipe, or go on training a run.",
@@ -38,7 +41,7 @@ def register(app: typer.Typer) -> None:
     app.command("inspect-tokens")(inspect_tokens)
 
 
-def _stage_command(stage: str) -> Callable[..., Any]:
+def _stage_command(stage: "StageName") -> Callable[..., Any]:
     def command(
         target: RecipeOrRun,
         overrides: Overrides = None,
@@ -58,7 +61,7 @@ def _stage_command(stage: str) -> Callable[..., Any]:
             pipeline = start(resolved, install=not no_install)
         _has_stage(pipeline, stage)
         anew = run is not None and stage in ("merge", "export")
-        pipeline.run(until=stage, again=stage if anew else "")
+        pipeline.run(until=stage, again=stage if anew else None)
         outcome(pipeline, as_json=as_json)
 
     return command
