@@ -1,7 +1,9 @@
 """`ft plan`: what a run needs before it starts, and how well that was foretold."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,10 +17,14 @@ from orchestrator.cli.common import (
     load,
 )
 
+if TYPE_CHECKING:
+    from orchestrator.runs.record import Record
+
 app = typer.Typer(
     rich_markup_mode=None, help="Memory of a run: planned, and measured.", no_args_is_help=True
 )
 
+Directory = Annotated[Path, typer.Option("--in", help="Folder that holds the runs.")]
 GpuSpec = Annotated[
     str | None,
     typer.Option("--gpus", metavar="SPEC", help="GPUs: 4xA100-40GB, 2xH100; default: those seen."),
@@ -61,3 +67,42 @@ def memory(
         view.show(planned, explain=explain)
     if planned.plan.own.fits is False:
         raise typer.Exit(int(Exit.CHECK))
+
+
+@app.command()
+def accuracy(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Runs; default: all in the folder."),
+    ] = None,
+    directory: Directory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Compare what was predicted with what finished runs measured."""
+    from orchestrator import ui
+    from orchestrator.memory.accuracy import compare, summary
+    from orchestrator.memory.view import show_accuracy
+
+    json_mode(as_json)
+    found = [compare(record) for record in _records(runs or [], directory)]
+    comparisons = [one for one in found if one is not None]
+    if as_json:
+        rows = [one.as_dict() for one in comparisons]
+        ui.emit({"runs": rows, "summary": summary(comparisons)})
+    else:
+        show_accuracy(comparisons, summary(comparisons))
+
+
+def _records(names: list[str], directory: Path) -> "Iterator[Record]":
+    """The named runs, or all that can be read."""
+    from orchestrator.errors import UsageError
+    from orchestrator.runs.record import find_run, open_record, run_folders
+
+    for name in names:
+        folder = find_run(name, directory)
+        if folder is None:
+            raise UsageError(f"there is no run {name}", hint="`ft runs list` shows runs")
+        yield open_record(folder)
+    for folder in () if names else run_folders(directory):
+        with contextlib.suppress(UsageError):  # a broken record; `ft runs list` shows it
+            yield open_record(folder)

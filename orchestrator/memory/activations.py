@@ -39,7 +39,7 @@ class LayerCost:
 
 def layer_cost(architecture: Architecture, settings: Settings, held: Precision) -> LayerCost:
     """The costliest layer (of a mixture: one with experts)."""
-    mlp = max(architecture.mlps, key=lambda part: (part.width * part.active + part.shared))
+    mlp = max(architecture.mlps, key=lambda part: part.width * part.active + part.shared)
     saved = (
         _norms(architecture, settings, held)
         + _attention(architecture, settings)

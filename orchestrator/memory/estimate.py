@@ -323,9 +323,15 @@ class _Run:
         parts, note = self._parts("optimizer")
         numbers, held, layout = self.numbers, self.held, self.layout
         offloaded = layout.offload != "none" and layout.kind in ("zero", "fsdp")
-        source = "torch.zeros_like(parameter)" if self.optimizer.store == "own" else (
-            "bitsandbytes.optim" if self.optimizer.store in ("8bit", "float32") else
-            "its paper and code")
+        source = (
+            "torch.zeros_like(parameter)"
+            if self.optimizer.store == "own"
+            else (
+                "bitsandbytes.optim"
+                if self.optimizer.store in ("8bit", "float32")
+                else "its paper and code"
+            )
+        )
         size, formula = self._state_bytes()
         yield Term("optimizer", f"states of {self.settings.optimizer}", int(size) // parts,
                    formula + note, source, host=offloaded)  # fmt: skip
@@ -537,7 +543,8 @@ class _Run:
         prefetch = self._bucket("stage3_prefetch_bucket_size", int(0.9 * square))
         yield Term("sharding", "prefetch bucket", prefetch * size,
                    f"{billions(prefetch)} x {size} B",
-                   "DeepSpeed stage3_prefetch_bucket_size, auto: 0.9 x hidden^2", during)  # fmt: skip
+                   "DeepSpeed stage3_prefetch_bucket_size, auto: 0.9 x hidden^2",
+                   during)  # fmt: skip
         bucket = self._bucket("reduce_bucket_size", square)
         yield Term("sharding", "reduce bucket", 2 * bucket * size,
                    f"2 x {billions(bucket)} x {size} B",

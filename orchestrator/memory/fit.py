@@ -72,9 +72,7 @@ class Plan:
             if self.architecture.context and sequence > self.architecture.context:
                 break
             changed = replace(self.settings, sequence=sequence)
-            found.append(
-                (sequence, estimate(self.architecture, changed, self.chosen.layout).total)
-            )
+            found.append((sequence, estimate(self.architecture, changed, self.chosen.layout).total))
         return found
 
 
@@ -100,9 +98,9 @@ def layouts(gpus: int, nodes: int = 1) -> tuple[Layout, ...]:
 def refused(layout: Layout, settings: Settings) -> str:
     """Why a layout cannot be used with these settings; empty if it can (see `FT215`)."""
     if layout.stage == 3 and settings.quantization == "int8":
-        return "8-bit weights cannot be sharded"
+        return "not with 8-bit weights"
     if layout.offload != "none" and settings.optimizer in EIGHT_BIT_OPTIMIZERS:
-        return "8-bit optimizer states cannot be offloaded"
+        return "not with 8-bit states"
     return ""
 
 
@@ -151,7 +149,7 @@ def largest_batch(
 
 
 def longest(architecture: Architecture, settings: Settings, layout: Layout, gpus: Gpus) -> int:
-    """The longest sequence that fits, a multiple of 256; 0: none. The model's context is a limit."""
+    """The longest sequence that fits, a multiple of 256 within the model's context; 0: none."""
     limit = (architecture.context or LONGEST) // 256
     found = _largest(
         lambda n: _fits(architecture, replace(settings, sequence=256 * n), layout, gpus), limit

@@ -4,6 +4,7 @@ Only `from_hub` uses the network; the cache is read by its layout, since importi
 takes longer than all the rest.
 """
 
+import contextlib
 import json
 import os
 import tempfile
@@ -81,10 +82,8 @@ def cached_config(model: str, revision: str | None) -> Path | None:
     cache = Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
     folder = cache / f"models--{model.replace('/', '--')}"
     commit = revision or "main"
-    try:
+    with contextlib.suppress(OSError):  # not a name: a commit itself, or not there
         commit = (folder / "refs" / commit).read_text("utf-8").strip()
-    except OSError:  # not a name: a commit itself, or not there
-        pass
     path = folder / "snapshots" / commit / "config.json"
     return path if path.is_file() else None
 

@@ -4,21 +4,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.backends.base import Target
-from orchestrator.hardware import Gpu
-from orchestrator.memory import fit, lookup
+from orchestrator.errors import UsageError
+from orchestrator.hardware import Gpu, gpus
+from orchestrator.memory import automatic, fit, lookup
 from orchestrator.memory.gpus import GIB, Gpus
 from orchestrator.memory.model import read
 from orchestrator.memory.settings import layout, settings
+from orchestrator.plan import Plan
 from orchestrator.recipe.models import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """A plan, the model it is for, and where the model's config is from."""
+    """A plan, the model it is for, where its config is from, and why `auto` chose what it did."""
 
     base: str
     origin: str
     plan: fit.Plan
+    reason: str = ""
 
 
 def seen(found: tuple[Gpu, ...]) -> Gpus | None:
@@ -44,7 +47,7 @@ def host_memory() -> int | None:
 
 
 def of_recipe(
-    recipe: Recipe, found: lookup.Found, gpus: Gpus | None, *, host: int | None = None
+    recipe: Recipe, found: lookup.Found, on: Gpus | None, *, host: int | None = None
 ) -> MemoryPlan:
     """The plan of a recipe whose config was found, on these GPUs.
 
@@ -52,16 +55,38 @@ def of_recipe(
     however many there are.
     """
     architecture = read(found.config)
+    reason = ""
+    if recipe.distributed.strategy == "auto" and on is not None:
+        decided, note = automatic.choose(architecture, recipe, on, host)
+        recipe, reason = automatic.applied(recipe, decided.layout), note.message
     spread = recipe.distributed
-    if gpus is None:
+    if on is None:
         count, nodes = spread.gpus or 1, spread.nodes
     else:
-        count, nodes = min(spread.gpus or gpus.count, gpus.count), gpus.nodes
+        count, nodes = min(spread.gpus or on.count, on.count), on.nodes
     own = layout(recipe, count, nodes)
     chosen = settings(recipe, architecture, Target("cuda", True, own.gpus))
     return MemoryPlan(
-        recipe.model.base, found.origin, fit.plan(architecture, chosen, own, gpus, host)
+        recipe.model.base, found.origin, fit.plan(architecture, chosen, own, on, host), reason
     )
+
+
+def of_plan(plan: Plan) -> MemoryPlan | None:
+    """The memory plan beside the plan of a run; None for a smoke run or an unknown model.
+
+    Without a network: the config is the local model's, the cache's or the table's.
+    """
+    if plan.context.smoke:
+        return None
+    recipe, base = plan.recipe, plan.context.base
+    if base:
+        model = recipe.model.model_copy(update={"base": base})
+        recipe = recipe.model_copy(update={"model": model})
+    found = lookup.offline(recipe, Path.cwd())
+    try:
+        return of_recipe(recipe, found, seen(gpus())) if found else None
+    except UsageError:  # a config of something else than a language model
+        return None
 
 
 def short(memory: MemoryPlan) -> str:

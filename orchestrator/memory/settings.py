@@ -16,7 +16,7 @@ Offload = Literal["none", "optimizer", "all"]
 Kind = Literal["one", "ddp", "zero", "fsdp"]
 
 PAIRS = ("dpo", "orpo", "kto", "reward")
-"""Stages that compute two sequences per row: chosen and rejected, or KTO's completion and KL row."""
+"""Stages that compute two sequences per row: chosen and rejected, or KTO's two."""
 NOT_COVERED = ("ppo", "grpo", "gdpo", "ebft", "process_reward")
 
 

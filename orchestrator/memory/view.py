@@ -1,9 +1,10 @@
 """A memory plan for people (80 columns are enough) and programs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator import ui
+from orchestrator.memory.accuracy import Comparison
 from orchestrator.memory.estimate import MOMENTS, Estimate, billions
 from orchestrator.memory.fit import Choice, Plan
 from orchestrator.memory.gpus import GIB
@@ -45,6 +46,7 @@ def document(memory: MemoryPlan) -> dict[str, Any]:
         "longer": [
             {"sequence_length": sequence, "bytes": size} for sequence, size in plan.longer()
         ],
+        "auto": memory.reason or None,
         "measured_on_gpu": False,
     }
 
@@ -57,6 +59,8 @@ def show(memory: MemoryPlan, *, explain: bool = False) -> None:
     if explain:
         _formulas(plan.own.estimate)
     _layouts(plan)
+    if memory.reason:
+        ui.say(f"- {memory.reason}.")
     for sentence in answers(plan):
         ui.say(f"- {sentence}")
     for remark in plan.own.estimate.notes:
@@ -99,7 +103,7 @@ def _terms(plan: Plan) -> None:
     for name, size in sorted(own.groups.items(), key=lambda item: -item[1]):
         grid.add_row(name, gib(size), "█" * round(WIDTH * size / scale))
     room = f"of {gib(plan.gpus.usable)} usable" if plan.gpus else ""
-    grid.add_row("[bold]one GPU[/]", f"[bold]{gib(own.total)}[/]", f"[default]GiB {room}[/]")
+    grid.add_row("[bold]total[/]", f"[bold]{gib(own.total)}[/]", f"[default]GiB {room}[/]")
     ui.say("")
     ui.say(f"{own.layout.name}, peak {MOMENTS[own.moment]}:")
     ui.say(grid)
@@ -126,9 +130,9 @@ def _layouts(plan: Plan) -> None:
     from rich.table import Table
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    grid.add_column("layout")
-    grid.add_column("GiB per GPU", justify="right")
-    grid.add_column("host GiB per node", justify="right")
+    grid.add_column("layout", no_wrap=True)
+    grid.add_column("GiB/GPU", justify="right")
+    grid.add_column("host GiB/node", justify="right")
     grid.add_column("")
     own = plan.own.layout
     if own not in [choice.layout for choice in plan.choices]:
@@ -224,3 +228,25 @@ def fields(choice: Choice) -> dict[str, Any]:
     if layout.offload != "none":
         found["distributed.offload"] = layout.offload
     return found
+
+
+def show_accuracy(comparisons: Sequence[Comparison], facts: Mapping[str, Any]) -> None:
+    """Predicted and measured bytes, run by run."""
+    if not comparisons:
+        ui.say("no finished run has a prediction and a measured peak")
+        return
+    ui.table(
+        ("run", "layout", "what", "predicted", "measured", "error"),
+        [
+            (one.run, one.layout, one.what, gib(one.predicted), gib(one.measured),
+             f"{one.error:+.0%}")
+            for one in comparisons
+        ],
+    )  # fmt: skip
+    if facts["gpu_runs"]:
+        ui.say(
+            f"{facts['gpu_runs']} runs on GPUs: median error {facts['median_error']:.1%}, "
+            f"worst {facts['worst_error']:+.1%} (GiB, allocated)"
+        )
+    else:
+        ui.say("none of them ran on a GPU: a CPU process is mostly Python and torch themselves")

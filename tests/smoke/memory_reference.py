@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map_only
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 
-class Live(TorchDispatchMode):
+class Live(TorchDispatchMode):  # type: ignore[misc]
     """Bytes of all storages that are alive, and their peak."""
 
     def __init__(self) -> None:
