@@ -175,6 +175,8 @@ class BackendContract:
         assert (train["global_step"], train["world_size"]) == (STEPS, 1)
         assert train["loss"]["last"] < train["loss"]["first"]
         assert len(losses(run)) == STEPS
+        assert train["memory"]["predicted"]["allocated"] > 0
+        assert train["memory"]["measured"]["host"] > 0
         inspected = document["stages"]["inspect"]["facts"]
         assert inspected["empty_count"] == 0
         assert 0.02 < inspected["trained_share"] < 0.98

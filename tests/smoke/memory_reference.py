@@ -156,14 +156,27 @@ def step(live: Live, peaks: dict[str, int], compute: Any) -> None:
     peaks["backward"] = max(peaks.get("backward", 0), live.peak)
 
 
+def zero_two(request: dict[str, Any]) -> dict[str, int]:
+    """DeepSpeed's own estimate of the model states of a GPU under ZeRO-2, by number of GPUs."""
+    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
+
+    return {
+        str(gpus): estimate_zero2_model_states_mem_needs(
+            request["parameters"], gpus, 1, cpu_offload=False
+        )[1]
+        for gpus in request["gpus"]
+    }
+
+
 def main() -> None:
-    """Answer the request."""
+    """Answer the request in the last line of stdout; DeepSpeed prints there, too."""
     request = json.load(sys.stdin)
     answer = {
         "counts": {name: count(values) for name, values in request.get("counts", {}).items()},
         "peaks": [peak(entry) for entry in request.get("peaks", ())],
+        "deepspeed": zero_two(request["deepspeed"]) if "deepspeed" in request else None,
     }
-    json.dump(answer, sys.stdout)
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
 
 
 if __name__ == "__main__":
