@@ -15,11 +15,13 @@ from orchestrator.backends.base import Target
 from orchestrator.errors import BackendEnvironmentError, UsageError
 from orchestrator.memory import automatic, fit, gpus, known, lookup, planning
 from orchestrator.memory.accuracy import compare, summary
-from orchestrator.memory.estimate import MOMENTS, Estimate, counted, estimate
+from orchestrator.memory.counting import counted
+from orchestrator.memory.estimate import estimate
 from orchestrator.memory.gpus import GIB
 from orchestrator.memory.model import Architecture, read
 from orchestrator.memory.optimizers import OPTIMIZERS, optimizer
 from orchestrator.memory.settings import Layout, Lora, Settings, layout, settings
+from orchestrator.memory.term import MOMENTS, Estimate
 from orchestrator.recipe.load import load
 from orchestrator.recipe.sections.optimizers import HUGGING_FACE
 from orchestrator.recipe.sources import shipped

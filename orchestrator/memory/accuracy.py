@@ -9,10 +9,11 @@ from typing import Any
 from orchestrator.errors import UsageError
 from orchestrator.files import read_json
 from orchestrator.memory import lookup
-from orchestrator.memory.estimate import Estimate, estimate
+from orchestrator.memory.estimate import estimate
 from orchestrator.memory.gpus import GIB
 from orchestrator.memory.model import read
 from orchestrator.memory.settings import layout, settings
+from orchestrator.memory.term import Estimate
 from orchestrator.plan import Plan
 from orchestrator.runs.record import Record
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.checks.sharding import EIGHT_BIT_OPTIMIZERS
-from orchestrator.memory.estimate import Estimate, estimate
+from orchestrator.memory.estimate import estimate
 from orchestrator.memory.gpus import Gpus
 from orchestrator.memory.model import Architecture
 from orchestrator.memory.settings import Layout, Settings
+from orchestrator.memory.term import Estimate
 
 LARGEST_BATCH = 1024
 LONGEST = 1 << 20

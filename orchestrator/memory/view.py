@@ -5,10 +5,10 @@ from typing import Any
 
 from orchestrator import ui
 from orchestrator.memory.accuracy import Comparison
-from orchestrator.memory.estimate import MOMENTS, Estimate, billions
 from orchestrator.memory.fit import Choice, Plan
 from orchestrator.memory.gpus import GIB
 from orchestrator.memory.planning import MemoryPlan
+from orchestrator.memory.term import MOMENTS, Estimate, billions
 
 WIDTH = 26
 CAVEAT = (
