@@ -542,15 +542,20 @@ def settings_of(row: dict[str, Any]) -> Settings:
 
 
 def test_estimates_agree_with_what_the_real_code_allocates() -> None:
-    """`memory_peaks.json`: peaks of transformers 5.16.1 and torch 2.13.0 on fake tensors."""
+    """`memory_peaks.json`: peaks of transformers 5.16.1 and torch 2.13.0 on fake tensors.
+
+    Made by `tests/smoke/memory_reference.py`; `layers`: the model was cut to so many.
+    """
     errors = []
     for row in PEAKS:
-        model = read(known.table()[row["model"]]["config"])
+        config = dict(known.table()[row["model"]]["config"])
+        config["num_hidden_layers"] = row.get("layers", config["num_hidden_layers"])
+        model = read(config)
         found = estimate(model, settings_of(row), ONE).allocated
         errors.append(found / row["measured"]["peak"] - 1)
     assert len(errors) >= 20
-    assert statistics.median(abs(error) for error in errors) < 0.03
-    assert -0.08 < min(errors) <= max(errors) < 0.25
+    assert statistics.median(abs(error) for error in errors) < 0.015
+    assert -0.06 < min(errors) <= max(errors) < 0.10
 
 
 def test_a_short_line() -> None:

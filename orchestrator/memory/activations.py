@@ -72,6 +72,8 @@ def _attention(architecture: Architecture, settings: Settings) -> float:
     if settings.attention == "eager":
         weights = 4 if compute == 4 else 4 + compute
         return repeated + weights * shape.heads * settings.sequence
+    if shape.broadcast:
+        return 2 * repeated + 2 * compute * shape.heads * settings.sequence
     return repeated + compute * (shape.output + settings.sequence) + 4 * shape.heads
 
 
@@ -80,7 +82,7 @@ def _mlp(architecture: Architecture, settings: Settings, mlp: Mlp) -> float:
     width = mlp.width * mlp.active + mlp.shared
     if not mlp.gated:
         written_out = architecture.model_type in PYTHON_GELU
-        return (4 * 4 if written_out else compute) * width
+        return (4 if written_out else 1) * compute * width
     cost = 3.0 * compute * width
     if mlp.total > 1:  # each token's input is copied for its experts, and their outputs are weighed
         cost += 2 * compute * mlp.active * architecture.hidden + 8 * mlp.total
@@ -123,12 +125,13 @@ def _backward(architecture: Architecture, settings: Settings, held: Precision, m
     """Gradients of a layer's activations that exist at the same time, at most.
 
     In the gated MLP that is those of both branches and of their product; in eager attention those
-    of the weights before and after the softmax.
+    of the weights before and after the softmax in float32, less what is saved of them in 16 bit.
     """
     compute = settings.compute
     width = mlp.width * mlp.active + mlp.shared
     feed_forward = compute * (3 if mlp.gated else 2) * width
     attention = compute * (2 * architecture.attention.query)
     if settings.attention == "eager":
-        attention += (8 + compute) * architecture.attention.heads * settings.sequence
+        weights = 8 if compute == 4 else 6
+        attention += weights * architecture.attention.heads * settings.sequence
     return max(feed_forward, attention) + (held.residual + 4) * architecture.hidden

@@ -32,6 +32,8 @@ def estimate(architecture: Architecture, settings: Settings, layout: Layout) -> 
         notes.append(f"optimizer {settings.optimizer} is not known: counted as Adam in float32")
     if layout.kind != "one" and settings.quantization != "none" and layout.stage == 3:
         notes.append("a quantized base is counted whole on every GPU: sharding it is not reliable")
+    if any(mlp.total > 1 for mlp in architecture.mlps):
+        notes.append("what experts keep depends on their kernel: counted as grouped matrices")
     run = Run(architecture, settings, layout, held, numbers, kind)
     here = max(1, layout.gpus // max(layout.nodes, 1))
     # what is moved off a GPU lies on its node, beside what the node's other GPUs moved there

@@ -5,6 +5,7 @@ Names and shapes are those of `transformers/models/<family>/modeling_<family>.py
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.errors import UsageError
@@ -29,7 +30,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
               "attention_bias": False},
     "gemma2": {"vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216,
                "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
-               "head_dim": 256, "tie_word_embeddings": True, "attention_bias": False},
+               "head_dim": 256, "tie_word_embeddings": True, "attention_bias": False,
+               "final_logit_softcapping": 30.0},
     "gemma3_text": {"vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216,
                     "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
                     "head_dim": 256, "tie_word_embeddings": True, "attention_bias": False},
@@ -203,6 +205,7 @@ class _Shape:
             attention=attention or self.attention(),
             mlps=tuple(mlp for mlp in mlps if mlp.layers),
             norms=norms,
+            softcap=bool(self.values.get("final_logit_softcapping")),
             context=context if isinstance(context, int) else 0,
             dtype=str(dtype),
             notes=self.notes,
@@ -497,6 +500,7 @@ def _falcon(shape: _Shape) -> Architecture:
         ],
         (Mlp(shape.layers, width, False),),
         _layer_norms(shape, per_layer),
+        attention=replace(shape.attention(), broadcast=1 == shape.kv_heads < shape.heads),
     )  # fmt: skip
 
 

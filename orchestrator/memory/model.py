@@ -55,7 +55,11 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Shape of the attention of a layer: heads, and numbers per token of query, key and value."""
+    """Shape of the attention of a layer: heads, and numbers per token of query, key and value.
+
+    `broadcast`: sdpa gets one key for all heads, as Falcon's does; its fused kernels want as many
+    keys as queries, so torch computes the weights in full.
+    """
 
     heads: int
     query: int
@@ -63,6 +67,7 @@ class Attention:
     value: int
     repeated_key: int
     repeated_value: int
+    broadcast: bool = False
 
     @property
     def output(self) -> int:
@@ -98,7 +103,10 @@ class Norms:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What memory depends on. All counts are of the whole model."""
+    """What memory depends on. All counts are of the whole model.
+
+    `softcap`: the logits go through a tanh (Gemma 2), which keeps a copy of them.
+    """
 
     model_type: str
     hidden: int
@@ -112,6 +120,7 @@ class Architecture:
     mlps: tuple[Mlp, ...]
     norms: Norms
     context: int = 0
+    softcap: bool = False
     dtype: str = "bfloat16"
     notes: tuple[str, ...] = field(default=())
 

@@ -82,13 +82,15 @@ def loss(run: Run) -> Iterator[Term]:
                f"{tokens} tokens x {around:,} B", "saved tensors, measured",
                ("forward", "loss"))  # fmt: skip
     if settings.loss == "plain":
-        forward = 10 if compute == 2 else 8
+        cap = 2 if architecture.softcap else 0
+        forward = (10 if compute == 2 else 8) + cap
+        backward = 12 + 2 * cap
         text = f"{tokens} tokens x {vocabulary:,} x"
         yield Term("logits and loss", "logits", forward * tokens * vocabulary,
                    f"{text} {forward} B (16 bit, float32 copy, log-softmax)",
                    "transformers ForCausalLMLoss upcasts to float32", ("forward",))  # fmt: skip
-        yield Term("logits and loss", "gradient of the logits", 12 * tokens * vocabulary,
-                   f"{text} 12 B (log-softmax and two gradients in float32)",
+        yield Term("logits and loss", "gradient of the logits", backward * tokens * vocabulary,
+                   f"{text} {backward} B (log-softmax and two gradients in float32)",
                    "torch cross_entropy, measured", ("loss",))  # fmt: skip
     elif settings.loss == "in place":
         yield Term("logits and loss", "logits", 6 * tokens * vocabulary,
