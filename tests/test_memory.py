@@ -392,10 +392,27 @@ def test_preference_pairs_double_the_tokens_and_a_reference_model() -> None:
 
 def test_layouts_of_recipes() -> None:
     zero = loaded(**{"distributed": {"strategy": "deepspeed", "zero_stage": 3, "offload": "all"}})
-    assert layout(zero.recipe, 4) == Layout("zero", 4, 3, "all")
+    assert replace(layout(zero.recipe, 4), buckets=()) == Layout("zero", 4, 3, "all")
     assert layout(loaded().recipe, 4) == ONE
     fsdp = loaded(**{"distributed": {"strategy": "fsdp"}}).recipe
     assert layout(fsdp, 2, 2) == Layout("fsdp", 4, 3, "none", 2)
+
+
+def test_a_deepspeed_file_of_ones_own_decides(tmp_path: Path) -> None:
+    file = tmp_path / "zero.json"
+    zero = {"stage": 2, "reduce_bucket_size": 10**8, "allgather_bucket_size": "auto",
+            "overlap_comm": True, "offload_optimizer": {"device": "cpu"}}  # fmt: skip
+    file.write_text(json.dumps({"zero_optimization": zero}))
+    recipe = loaded(
+        **{"distributed": {"strategy": "deepspeed", "deepspeed_file": "zero.json"}}
+    ).recipe
+    own = planning.own_deepspeed(recipe, tmp_path)
+    spread = layout(recipe, 4, own=own)
+    assert (spread.stage, spread.offload) == (2, "optimizer")
+    found = estimate(LLAMA, Settings(), spread)
+    assert term(found, "reduce bucket") == 2 * 2 * 10**8
+    assert term(found, "all-gather bucket") == 2 * 5 * 10**8
+    assert planning.own_deepspeed(recipe, tmp_path / "elsewhere") is None
 
 
 @pytest.mark.parametrize(

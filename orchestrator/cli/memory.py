@@ -56,11 +56,13 @@ def memory(
     json_mode(as_json)
     given = parse(gpus) if gpus else None
     loaded = load(recipe, overrides, backend)
-    found = lookup.find(loaded.recipe, loaded.file.resolve().parent, config, network=not offline)
+    beside = loaded.file.resolve().parent
+    found = lookup.find(loaded.recipe, beside, config, network=not offline)
+    own = planning.own_deepspeed(loaded.recipe, beside)
     here = given is None
     chosen = given or planning.seen(hardware.gpus())
     host = planning.host_memory() if here and chosen else None
-    planned = planning.of_recipe(loaded.recipe, found, chosen, host=host)
+    planned = planning.of_recipe(loaded.recipe, found, chosen, host=host, deepspeed=own)
     if as_json:
         ui.emit(view.document(planned))
     else:

@@ -35,7 +35,8 @@ def beside(plan: Plan, measured: Mapping[str, Any] | None) -> dict[str, Any] | N
         architecture = read(found)
     except UsageError:
         return None
-    spread = layout(recipe, target.processes)
+    own = read_json(Path(plan.context.deepspeed)) if plan.context.deepspeed else None
+    spread = layout(recipe, target.processes, own=own if isinstance(own, dict) else None)
     predicted = estimate(architecture, settings(recipe, architecture, target), spread)
     return {
         "predicted": _predicted(predicted, target.device),

@@ -129,12 +129,14 @@ def plan(
 ) -> Plan:
     """The recipe's own layout, and all others for as many GPUs."""
     world, nodes = (gpus.total, gpus.nodes) if gpus else (own.gpus, own.nodes)
+    same = {(own.name, own.gpus): own}  # with the buckets of its own configuration
     return Plan(
         architecture,
         settings,
         choice(architecture, settings, own, gpus, host),
         tuple(
-            choice(architecture, settings, layout, gpus, host) for layout in layouts(world, nodes)
+            choice(architecture, settings, same.get((one.name, one.gpus), one), gpus, host)
+            for one in layouts(world, nodes)
         ),
         gpus,
     )

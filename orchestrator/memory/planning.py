@@ -1,10 +1,13 @@
 """From a recipe to its memory plan: config, settings and GPUs put together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.backends.base import Target
 from orchestrator.errors import UsageError
+from orchestrator.files import read_json
 from orchestrator.hardware import Gpu, gpus
 from orchestrator.memory import automatic, fit, lookup
 from orchestrator.memory.gpus import GIB, Gpus
@@ -12,6 +15,7 @@ from orchestrator.memory.model import read
 from orchestrator.memory.settings import layout, settings
 from orchestrator.plan import Plan
 from orchestrator.recipe.models import Recipe
+from orchestrator.recipe.sources import local_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,17 @@ def host_memory() -> int | None:
 
 
 def of_recipe(
-    recipe: Recipe, found: lookup.Found, on: Gpus | None, *, host: int | None = None
+    recipe: Recipe,
+    found: lookup.Found,
+    on: Gpus | None,
+    *,
+    host: int | None = None,
+    deepspeed: Mapping[str, Any] | None = None,
 ) -> MemoryPlan:
     """The plan of a recipe whose config was found, on these GPUs.
 
-    Without GPUs it is for as many as the recipe names. A recipe that is not spread uses one GPU
-    however many there are.
+    `deepspeed` is the user's own configuration. Without GPUs the plan is for as many as the recipe
+    names. A recipe that is not spread uses one GPU however many there are.
     """
     architecture = read(found.config)
     reason = ""
@@ -64,11 +73,19 @@ def of_recipe(
         count, nodes = spread.gpus or 1, spread.nodes
     else:
         count, nodes = min(spread.gpus or on.count, on.count), on.nodes
-    own = layout(recipe, count, nodes)
+    own = layout(recipe, count, nodes, deepspeed)
     chosen = settings(recipe, architecture, Target("cuda", True, own.gpus))
     return MemoryPlan(
         recipe.model.base, found.origin, fit.plan(architecture, chosen, own, on, host), reason
     )
+
+
+def own_deepspeed(recipe: Recipe, beside: Path) -> Mapping[str, Any] | None:
+    """The user's own DeepSpeed configuration, if the recipe names one that is there."""
+    file = recipe.distributed.deepspeed_file
+    path = local_path(file, beside) if file else None
+    config = read_json(path) if path else None
+    return config if isinstance(config, dict) else None
 
 
 def of_plan(plan: Plan) -> MemoryPlan | None:
@@ -84,7 +101,8 @@ def of_plan(plan: Plan) -> MemoryPlan | None:
         recipe = recipe.model_copy(update={"model": model})
     found = lookup.offline(recipe, Path.cwd())
     try:
-        return of_recipe(recipe, found, seen(gpus())) if found else None
+        own = read_json(Path(plan.context.deepspeed)) if plan.context.deepspeed else None
+        return of_recipe(recipe, found, seen(gpus()), deepspeed=own) if found else None
     except UsageError:  # a config of something else than a language model
         return None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from orchestrator.backends.base import Target
+from orchestrator.distributed import for_recipe
 from orchestrator.memory.model import Architecture, Matrix
 from orchestrator.recipe.models import Recipe
 
@@ -219,15 +220,47 @@ def _projection_rank(recipe: Recipe) -> int:
     return int(match[1]) if match else 128
 
 
-def layout(recipe: Recipe, gpus: int, nodes: int = 1) -> Layout:
-    """How the recipe spreads itself over so many GPUs."""
+def layout(
+    recipe: Recipe, gpus: int, nodes: int = 1, own: Mapping[str, Any] | None = None
+) -> Layout:
+    """How the recipe spreads itself over so many GPUs.
+
+    `own` is the user's DeepSpeed configuration, if the recipe names one; without it the bucket
+    sizes are those of the file that is rendered.
+    """
     spread = recipe.distributed
     world = max(1, gpus * nodes)
     if spread.strategy == "deepspeed":
-        return Layout("zero", world, spread.zero_stage, spread.offload, nodes)
+        config = own if own is not None else for_recipe(recipe, "bfloat16")
+        zero = config.get("zero_optimization")
+        return _zero(zero if isinstance(zero, Mapping) else {}, world, nodes)
     if spread.strategy == "fsdp":
         offload = spread.offload != "none" or bool(spread.fsdp and spread.fsdp.offload)
         return Layout("fsdp", world, 3, "all" if offload else "none", nodes)
     if spread.strategy == "ddp" and world > 1:
         return Layout("ddp", world, nodes=nodes)
     return Layout("one", 1)
+
+
+BUCKETS = ("reduce_bucket_size", "allgather_bucket_size", "stage3_prefetch_bucket_size",
+           "stage3_max_live_parameters", "overlap_comm")  # fmt: skip
+
+
+def _zero(zero: Mapping[str, Any], world: int, nodes: int) -> Layout:
+    """The layout of a DeepSpeed configuration's `zero_optimization`; `auto` is left out."""
+    stage = zero.get("stage", 0)
+    moved = {
+        what
+        for what in ("optimizer", "param")
+        if isinstance(device := zero.get(f"offload_{what}"), Mapping)
+        and device.get("device", "none") != "none"
+    }
+    offload: Offload = "none" if not moved else "all" if moved == {"optimizer", "param"} else (
+        "optimizer"
+    )  # fmt: skip
+    buckets = tuple(
+        (name, int(value))
+        for name in BUCKETS
+        if isinstance(value := zero.get(name), int | float) and value
+    )
+    return Layout("zero", world, stage if stage in (1, 2, 3) else 0, offload, nodes, buckets)

@@ -34,7 +34,9 @@ def _stages_one_and_two(run: Run) -> Iterator[Term]:
     size, trained = run.settings.compute, run.numbers.trained
     bucket = min(_bucket(run, "reduce_bucket_size", 500_000_000), trained)
     if run.layout.stage == 2:
-        yield Term("sharding", "reduce bucket", bucket * size, f"{billions(bucket)} x {size} B",
+        count = 2 if _bucket(run, "overlap_comm", 0) else 1
+        yield Term("sharding", "reduce bucket", count * bucket * size,
+                   f"{count} x {billions(bucket)} x {size} B, two with overlap_comm",
                    "DeepSpeed reduce_bucket_size, default 5e8 (contiguous_gradients)",
                    ("backward", "gradients"))  # fmt: skip
     gather = min(_bucket(run, "allgather_bucket_size", 500_000_000), trained)
