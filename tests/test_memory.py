@@ -1,7 +1,10 @@
 """The memory plan: counts, terms, what fits, and how it compares with other figures."""
 
+import http.server
 import json
 import statistics
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -477,6 +480,59 @@ def test_the_config_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.M
     unknown = loaded(**{"model.base": "nobody/nothing"}).recipe
     with pytest.raises(BackendEnvironmentError, match="neither in the cache"):
         lookup.find(unknown, tmp_path, None, network=False)
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """A hub that has one model's config, and a gated one."""
+
+    def do_GET(self) -> None:
+        known_one = self.path == "/some/model/resolve/main/config.json"
+        self.send_response(200 if known_one else 403 if "gated" in self.path else 404)
+        if not known_one:
+            code = "GatedRepo" if "gated" in self.path else "RepoNotFound"
+            self.send_header("X-Error-Code", code)
+        self.end_headers()
+        if known_one:
+            self.wfile.write(json.dumps(known.table()["mistral-7b-v0.3"]["config"]).encode())
+
+    def log_message(self, *_: Any) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    """The address of a running `Hub`."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "message"),
+    [("some/model", 0, ""), ("some/gated", 4, "is gated"), ("some/other", 4, "has no config")],
+)
+def test_the_hub_is_asked_for_one_file(
+    hub: str, tmp_path: Path, model: str, code: int, message: str
+) -> None:
+    done = ft(
+        "plan", "memory", "mistral-qlora", "--set", f"model.base={model}", "--json",
+        HF_ENDPOINT=hub, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0",
+    )  # fmt: skip
+    assert done.code == code, done.err
+    assert message in done.err
+    if not code:
+        assert done.json["config_from"] == "the hub"
+    assert not list(tmp_path.rglob("config.json"))
+
+
+def test_a_hub_that_cannot_be_reached_is_said_at_once(tmp_path: Path) -> None:
+    done = ft(
+        "plan", "memory", "mistral-qlora", "--set", "model.base=some/model",
+        HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0",
+    )  # fmt: skip
+    assert done.code == 4
+    assert "cannot be reached" in done.err
 
 
 # the command line

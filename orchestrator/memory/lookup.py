@@ -7,7 +7,6 @@ takes longer than all the rest.
 import contextlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,49 +88,52 @@ def cached_config(model: str, revision: str | None) -> Path | None:
 
 
 def from_hub(recipe: Recipe) -> Found | None:
-    """The config on the hub: one small file, which does not enter the cache.
+    """The config on the hub: one small file, asked for once and not put into the cache.
 
-    (A cache that holds only a config would be taken for a fetched model by an offline run.)
+    A cache that holds only a config would be taken for a fetched model by an offline run, and
+    `hf_hub_download` tries for half a minute where there is no network.
 
     Raises:
         BackendEnvironmentError: it is not there, or not for us, or the hub cannot be reached.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_session, hf_hub_url
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
+    )
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its __init__ has no __all__
+        build_hf_headers,
+        hf_raise_for_status,
     )
 
     base = recipe.model.config_from or recipe.model.base
     hint = "--config FILE takes a config.json"
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = hf_hub_download(
-                base, "config.json", revision=recipe.model.revision, local_dir=folder
-            )
-            return _found(json.loads(Path(path).read_text("utf-8")), "the hub", recipe)
+        url = hf_hub_url(base, "config.json", revision=recipe.model.revision)
+        answer = get_session().get(url, headers=build_hf_headers(), timeout=10)
+        hf_raise_for_status(answer)
+        return _found(answer.json(), "the hub", recipe)
     except GatedRepoError as error:
         raise BackendEnvironmentError(
             f"the model {base} is gated",
             hint=f"accept its terms on its page, then set HF_TOKEN; or {hint}",
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise BackendEnvironmentError(
-            f"the config of {base} cannot be had: it is neither in the cache nor known here, and "
-            "the hub cannot be reached",
-            hint=hint,
         ) from error
     except (RepositoryNotFoundError, EntryNotFoundError) as error:
         raise BackendEnvironmentError(
             f"the hub has no config of {base}, or it is private",
             hint=f"check the spelling; for a local folder give its path; or {hint}",
         ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except (HfHubHTTPError, ValueError) as error:
         raise BackendEnvironmentError(
             f"the config of {base} cannot be had: {str(error).splitlines()[0]}", hint=hint
+        ) from error
+    except Exception as error:  # httpx or requests, as the release of huggingface_hub has it
+        raise BackendEnvironmentError(
+            f"the config of {base} is neither in the cache nor known here, and the hub cannot be "
+            f"reached ({error})",
+            hint=hint,
         ) from error
 
 
