@@ -352,7 +352,19 @@ def test_host_memory_decides_about_offload() -> None:
     one = gpus.parse("1x24GB")
     choice = fit.choice(LLAMA, Settings(), Layout("zero", 1, 2, "optimizer"), one, host=64 * GIB)
     assert choice.estimate.host > 64 * GIB
-    assert choice.fits is False
+    assert (choice.fits, choice.crowded_host) == (False, True)
+    recipe = loaded(**{"adapter": {"type": "none"}, "distributed": {"strategy": "auto"}}).recipe
+    _, note = automatic.choose(LLAMA, recipe, gpus.parse("4x32GB"), host=16 * GIB)
+    assert "of host memory" in note.message
+
+
+def test_the_number_of_gpus_of_the_recipe_holds_unless_another_is_given() -> None:
+    found = lookup.Found(known.table()["mistral-7b-v0.3"]["config"], "here")
+    recipe = loaded(**{"distributed": {"strategy": "ddp", "gpus": 2}}).recipe
+    four = gpus.parse("4x24GB")
+    for changed, count in ((recipe, 2), (planning.on_any_number(recipe), 4)):
+        plan = planning.of_recipe(changed, found, four).plan
+        assert {plan.own.layout.gpus, *(c.layout.gpus for c in plan.choices)} == {count}
 
 
 # recipes

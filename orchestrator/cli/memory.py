@@ -62,7 +62,8 @@ def memory(
     here = given is None
     chosen = given or planning.seen(hardware.gpus())
     host = planning.host_memory() if here and chosen else None
-    planned = planning.of_recipe(loaded.recipe, found, chosen, host=host, deepspeed=own)
+    recipe_of = loaded.recipe if given is None else planning.on_any_number(loaded.recipe)
+    planned = planning.of_recipe(recipe_of, found, chosen, host=host, deepspeed=own)
     if as_json:
         ui.emit(view.document(planned))
     else:

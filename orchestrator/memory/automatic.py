@@ -33,6 +33,8 @@ def choose(
     if found is None:
         least = min(usable, key=lambda c: c.estimate.total)
         text = f"auto: nothing fits; {_named(least)} comes nearest, with {room}"
+        if least.crowded_host:
+            text += f", but it needs {least.estimate.host / GIB:.0f} GiB of host memory"
         fix = f"ft plan memory {recipe.name} says what would help"
         return least, Finding("FT243", "warning", text, field=FIELD, fix=fix)
     before = usable[: usable.index(found)]

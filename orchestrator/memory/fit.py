@@ -17,11 +17,15 @@ LONGEST = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A layout with its estimate; `refused` says why it cannot be used, if so."""
+    """A layout with its estimate; `refused` says why it cannot be used, if so.
+
+    `crowded_host`: the GPUs would do, but not the memory of their node.
+    """
 
     estimate: Estimate
     fits: bool | None
     refused: str = ""
+    crowded_host: bool = False
 
     @property
     def layout(self) -> Layout:
@@ -30,7 +34,12 @@ class Choice:
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        return {**self.estimate.as_dict(), "fits": self.fits, "refused": self.refused or None}
+        return {
+            **self.estimate.as_dict(),
+            "fits": self.fits,
+            "refused": self.refused or None,
+            "host_memory_too_small": self.crowded_host,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +123,10 @@ def choice(
 ) -> Choice:
     """One layout, and whether it fits: on the GPU and, if `host` bytes are known, in its node."""
     found = estimate(architecture, settings, layout)
-    fits = None
-    if gpus is not None:
-        fits = found.total <= gpus.usable and (host is None or found.host <= host)
-    return Choice(found, fits, refused(layout, settings))
+    if gpus is None:
+        return Choice(found, None, refused(layout, settings))
+    room, crowded = found.total <= gpus.usable, host is not None and found.host > host
+    return Choice(found, room and not crowded, refused(layout, settings), room and crowded)
 
 
 def plan(

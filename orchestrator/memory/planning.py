@@ -1,7 +1,7 @@
 """From a recipe to its memory plan: config, settings and GPUs put together."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,18 @@ def of_recipe(
         count, nodes = spread.gpus or 1, spread.nodes
     else:
         count, nodes = min(spread.gpus or on.count, on.count), on.nodes
+        on = replace(on, count=count)
     own = layout(recipe, count, nodes, deepspeed)
     chosen = settings(recipe, architecture, Target("cuda", True, own.gpus))
     return MemoryPlan(
         recipe.model.base, found.origin, fit.plan(architecture, chosen, own, on, host), reason
     )
+
+
+def on_any_number(recipe: Recipe) -> Recipe:
+    """The recipe without its number of GPUs, where another one is given."""
+    spread = recipe.distributed.model_copy(update={"gpus": None})
+    return recipe.model_copy(update={"distributed": spread})
 
 
 def own_deepspeed(recipe: Recipe, beside: Path) -> Mapping[str, Any] | None:

@@ -150,6 +150,8 @@ def _row(grid: Any, choice: Choice, *, own: bool) -> None:
         verdict = f"[dim]{choice.refused}[/]"
     elif choice.fits is None:
         verdict = ""
+    elif choice.crowded_host:
+        verdict = "[red]host too small[/]"
     else:
         verdict = "[green]fits[/]" if choice.fits else "[red]does not fit[/]"
     name = f"[bold]{choice.layout.name}[/] (recipe)" if own else choice.layout.name
@@ -166,7 +168,8 @@ def answers(plan: Plan) -> Iterator[str]:
         return
     need, room = gib(own.estimate.total), gib(gpus.usable)
     verb = "fits" if own.fits else "does not fit"
-    yield f"As it is written ({own.layout.name}) it {verb}: {need} GiB of {room} usable."
+    host = f", but {gib(own.estimate.host)} GiB of host memory" if own.crowded_host else ""
+    yield f"As it is written ({own.layout.name}) it {verb}: {need} GiB of {room} usable{host}."
     smallest = plan.smallest
     if smallest is None:
         yield from _nothing(plan)
