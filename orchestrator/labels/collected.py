@@ -21,6 +21,7 @@ class Settings:
 
     cutoff: int
     bos: int | None = None
+    eos: int | None = None
     pad: int | None = None
     embedding: int = 0
     masked: bool = True

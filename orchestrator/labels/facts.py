@@ -197,6 +197,7 @@ def settings_of(subject: Subject) -> Settings:
     return Settings(
         cutoff=data.sequence_length,
         bos=tokens.get("bos_token"),
+        eos=tokens.get("eos_token"),
         pad=tokens.get("pad_token"),
         embedding=embedding,
         masked=data.train_on != "all" and not texts and stage != "pretrain",
@@ -344,8 +345,9 @@ def _dropped(
             reasons["refused by the backend, or not recognised"] += 1
         if len(facts.dropped_places) < KEPT:
             facts.dropped_places.append(sources.place(part, row))
-    facts.dropped = sum(reasons.values())
-    facts.dropped_reasons = dict(reasons.most_common())
+    # rows that were cut to the same words cannot be told apart: they are there
+    facts.dropped = max(sum(reasons.values()) - tracer.doubtful, 0)
+    facts.dropped_reasons = dict(reasons.most_common()) if facts.dropped else {}
 
 
 def _templates(

@@ -119,7 +119,6 @@ def _said(judged: Judged, found: list[Judged]) -> bool:
 
 IMPLIED: dict[str, tuple[str, ...]] = {
     "FT501": ("FT502", "FT504", "FT505", "FT508", "FT530"),
-    "FT504": ("FT502",),
     "FT508": ("FT502",),
     "FT530": ("FT503", "FT531"),
 }
@@ -236,7 +235,9 @@ def _stop_untrained(case: Case) -> Said | None:
     count, of = untrained + facts.stop_missing, facts.turns_judged or facts.turns
     if not count:
         return None
-    tokens = [case.token(token) for token in facts.stops_untrained]
+    # a template without one: what follows an answer then is the start of the next turn
+    none = facts.stop_missing and not facts.stops
+    tokens = [] if none else [case.token(token) for token in facts.stops_untrained]
     named = ", ".join(repr(token) for token in tokens[:3])
     what = f"the stop token {named} is not trained" if tokens else "no stop token is trained"
     if case.backend == "axolotl":

@@ -18,6 +18,8 @@ WORD = re.compile(rb"\s+")
 LEADING = re.compile(rb"\s*")
 TRIED = 32
 """Rows of one anchor that are compared in full."""
+CLOSING = 64
+"""Bytes that a template writes at most behind the last turn."""
 PATIENCE = 200
 """Failures in a row after which the slow search is given up."""
 
@@ -52,7 +54,7 @@ class Found:
 
     def _score(self) -> tuple[int, int]:
         full = sum(place.state == FULL for place in self.places)
-        return full - self.missing, len(self.places)
+        return full - self.missing, sum(place.end - place.start for place in self.places)
 
 
 class Tracer:
@@ -62,7 +64,9 @@ class Tracer:
         self.index = index
         self.used = bytearray(index.rows)
         self._lengths: dict[bytes, tuple[int, ...]] = {}
-        self._cursor: dict[int, int] = {}
+        self._cursor: dict[int | bytes, int] = {}
+        self.doubtful = 0
+        """Texts whose row was not found, or only one that another text was made of."""
         self._failures = 0
 
     def trace(self, text: bytes, changes: Iterable[int] = ()) -> Found | None:
@@ -80,6 +84,8 @@ class Tracer:
             starts = sorted({*starts, *(match.end() for match in WORD.finditer(text))})
             found = self._search(text, starts)
             self._failures = 0 if found else self._failures + 1
+        if found is None or (not found.exact and self.used[found.row]):
+            self.doubtful += 1
         if found:
             self.used[found.row] = 1
         return found
@@ -100,10 +106,11 @@ class Tracer:
                 found = self._placed(text, row, starts)
                 if found is None:
                     continue
-                if found.exact:
-                    return found
                 if found.better(best):
                     best = found
+                # a row may be the start of another one: only one that reaches the end is sure
+                if found.exact and len(text) - found.places[-1].end <= CLOSING:
+                    return found
             if len(tried) > TRIED * 4:
                 break
         return best
@@ -132,18 +139,15 @@ class Tracer:
         same: list[int] = []
         for length in lengths:
             digest = hash(text[start : start + length])
-            same += self._unused_first(digest)
-        return same or rows[:TRIED]
+            same += self._unused_first(digest, self.index.by_digest.get(digest, ()))
+        return same or self._unused_first(head, rows)
 
-    def _unused_first(self, digest: int) -> list[int]:
-        rows = self.index.by_digest.get(digest)
-        if not rows:
-            return []
-        cursor = self._cursor.get(digest, 0)
+    def _unused_first(self, key: int | bytes, rows: Sequence[int]) -> list[int]:
+        cursor = self._cursor.get(key, 0)
         while cursor < len(rows) and self.used[rows[cursor]]:
             cursor += 1
-        self._cursor[digest] = cursor
-        return rows[cursor : cursor + TRIED] or rows[:1]
+        self._cursor[key] = cursor
+        return list(rows[cursor : cursor + TRIED] or rows[:1])
 
     def _placed(self, text: bytes, row: int, starts: Sequence[int]) -> Found | None:
         index = self.index
@@ -155,9 +159,14 @@ class Tracer:
             if place is None:
                 missing += 1
                 continue
+            whole = place.state == FULL
             places.append(place)
-            exact = exact and place.state == FULL
-            at = bisect_left(starts, place.end, at)
+            exact = exact and whole
+            at = bisect_left(starts, place.end if whole else place.start + 1, at)
+        for number, place in enumerate(places[:-1]):
+            if place.state == CUT:  # what follows is another piece, not the rest of this one
+                end = min(place.start + len(index.heads[place.piece]), places[number + 1].start)
+                places[number] = Place(place.piece, place.start, end, ALTERED)
         return Found(row, tuple(places), missing, exact and not missing) if places else None
 
     def _place(self, text: bytes, piece: int, starts: Sequence[int], at: int) -> Place | None:

@@ -53,13 +53,14 @@ class Turns:
         first = np.searchsorted(starts, start, side="right") - 1
         inside = self.view.blank_between(np.minimum(starts[first], start), start)
         self.first = np.where(inside, first, first + 1)
+        self.opens = self.first.copy()
         self._skip_thoughts(start)
         self.until = np.searchsorted(starts, end, side="left")
         self.last = np.where(starts[self.until] > end, self.until - 1, self.until)
         self.last = np.maximum(self.last, self.first)
         follows = np.append(self.sequence[1:] == self.sequence[:-1], False)
         ends = self.batch.offsets[self.sequence + 1]
-        self.next = np.where(follows, np.append(self.first[1:], 0), ends)
+        self.next = np.where(follows, np.append(self.opens[1:], 0), ends)
         self.follows = follows
 
     def _skip_thoughts(self, start: Ints) -> None:
@@ -82,7 +83,9 @@ class Turns:
         size = self.last - self.first
         learned = self.expected == TRAINED
         found.turns += int(learned.sum())
-        untrained = learned & (trained < size)
+        right = before(self.view.trained & (self.batch.labels == self.batch.ids))
+        counts = self._sum(self.view.trained_before, *self._bounds())
+        untrained = learned & (self._sum(right, self.first, self.last) < size) & (counts > 0)
         self._add("FT504", untrained, trained=False)
         if self.settings.masked:
             self._add("FT503", (self.expected == 0) & (trained > 0), trained=True)
@@ -113,6 +116,11 @@ class Turns:
                 places.append(token - int(batch.bases[sequence]))
                 hit.notes[match.group().decode()] += 1
         hit.add(np.array(rows, dtype=np.int64), batch.part, np.array(places, dtype=np.int64))
+
+    def _bounds(self) -> tuple[Ints, Ints]:
+        """Start and end of the sequence of each piece."""
+        offsets = self.batch.offsets
+        return offsets[self.sequence], offsets[self.sequence + 1]
 
     @staticmethod
     def _sum(counts: Ints, first: Ints, last: Ints) -> Ints:
@@ -175,7 +183,9 @@ class Turns:
         lost = at_end & (length >= self.settings.cutoff - 1)
         missing = whole & ~has & ~lost
         found.turns_judged += int(whole.sum())
-        trained = np.append(view.trained, False)[np.minimum(stop, len(view.trained))]
+        known = view.vocabulary.known(batch.labels)
+        meant = view.trained & ((batch.labels == batch.ids) | view.vocabulary.control[known])
+        trained = np.append(meant, False)[np.minimum(stop, len(meant))]
         # the label, not the id: LLaMA-Factory's `efficient_eos` has EOS in the labels alone
         found.stops.update(batch.labels[stop[ended & trained]].tolist())
         found.stops_untrained.update(batch.ids[stop[ended & ~trained]].tolist())
@@ -194,21 +204,24 @@ class Turns:
         view, batch = self.view, self.batch
         sound = self.exact[self.sequence]
         inked = view.trained & (batch.labels == batch.ids) & ~view.blank
+        if self.settings.pad is not None and self.settings.pad != self.settings.eos:
+            inked &= batch.ids != self.settings.pad
         inks = before(inked)
         start = np.minimum(np.where(learned | self.some, after, self.until), self.next)
         # a second stop token behind the first one is fine: Phi 3 closes a conversation so
-        again = before(inked & np.isin(batch.ids, list(self.found.stops)))
+        ends = [*self.found.stops, -1 if self.settings.eos is None else self.settings.eos]
+        again = before(inked & np.isin(batch.ids, ends))
         spare = np.where(learned, self._sum(again, start, self.next), 0)
         wrong = sound & (self._sum(inks, start, self.next) > spare)
         leading = np.concatenate(([True], ~self.follows[:-1]))
         opening = batch.offsets[self.sequence]
-        wrong_first = sound & leading & (self._sum(inks, opening, self.first) > 0)
-        for chosen, begin, end in ((wrong, start, self.next), (wrong_first, opening, self.first)):
+        wrong_first = sound & leading & (self._sum(inks, opening, self.opens) > 0)
+        for chosen, begin, end in ((wrong, start, self.next), (wrong_first, opening, self.opens)):
             at = np.flatnonzero(chosen)
             at = at[[not self._thought(begin[i], end[i]) for i in at]]
             tokens = [begin[i] + int(np.argmax(inked[begin[i] : end[i]])) for i in at]
             self._hit("FT531", at, np.array(tokens, dtype=np.int64))
-        previous = self.first[learned & sound & (self.first > opening)] - 1
+        previous = self.opens[learned & sound & (self.opens > opening)] - 1
         self.found.before_answer.update(batch.ids[previous].tolist())
 
     def _thought(self, begin: int, end: int) -> bool:
