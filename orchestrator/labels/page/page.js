@@ -336,12 +336,12 @@
     const token = box.tokens[place];
     const id = data.ids[token.rank];
     const facts = [
-      ["token", JSON.stringify(seen(token.word).replace(/\n/g, "\u23ce")).slice(1, -1) || "(empty)"],
+      ["token", withSpaces(seen(token.word).replace(/\n/g, "\u23ce")) || "(empty)"],
       ["id", String(id)],
       ["label", token.on ? `${id} (trained)` : "-100 (masked)"],
       ["position", `${number(place)} of ${number(box.tokens.length)}`],
     ];
-    if (token.span) facts.push(["from", `${token.span.kind}, tokens ${token.span.start}\u2013${token.span.end - 1}`]);
+    if (token.span) facts.push(["span", `${token.span.kind}, tokens ${token.span.start}\u2013${token.span.end - 1}`]);
     if (box.row.source) facts.push(["source", seen(box.row.source)]);
     const list = make("dl");
     for (const [name, value] of facts) list.append(make("dt", "", name), make("dd", "", value));
@@ -369,13 +369,15 @@
     if (event.target.matches("[data-at]")) showTip(event.target);
     else hideTip();
   });
-  addEventListener("scroll", () => {
+  /** After everything moved: the token that has the focus keeps its tip. */
+  function moveTip() {
     if (tip.hidden) return;
     if (document.activeElement.matches("[data-at]")) showTip(document.activeElement);
     else hideTip();
-  }, { passive: true });
+  }
+  addEventListener("scroll", moveTip, { passive: true });
   addEventListener("resize", () => {
-    hideTip();
+    moveTip();
     if (at("panel")) at("panel").colSpan = shownColumns();
   });
 
