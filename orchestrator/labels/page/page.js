@@ -620,11 +620,11 @@
   root.classList.add("script");
   fill(at("code"), [...new Set(rows.flatMap((row) => row.codes))].sort());
   fill(at("part"), data.parts.filter(Boolean));
-  if (!several) at("part-label").remove();
+  at("part-label").hidden = !several;
+  at("code-label").hidden = !anyCode;
   if (!several) headings.querySelector(".of-part").remove();
   if (!anySource) headings.querySelector(".of-source").remove();
   if (!anyCode) headings.querySelector(".of-codes").remove();
-  if (!anyCode) at("code-label").remove();
   tellTheme();
   choose();
   draw();
