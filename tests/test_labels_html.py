@@ -234,11 +234,20 @@ def test_many_findings_have_a_list_and_none_is_said() -> None:
 
 def test_finding_about_what_is_missing_still_has_a_mark() -> None:
     made = document(5)
-    example = {"row": 3, "part": "chosen", "token": 9, "before": "a", "offending": "", "after": ""}
+    example: dict[str, Any] = {
+        "row": 3,
+        "part": "chosen",
+        "token": 9,
+        "before": "a",
+        "offending": "",
+        "after": "",
+    }
     made["findings"][0]["examples"] = [example]
     text = page(made)
     assert ">nothing here</mark>" in text
     assert "#row=3&amp;part=chosen&amp;token=9" in text
+    example["token"] = None
+    assert '"#row=3&amp;part=chosen">row 3, chosen</a>' in page(made)
 
 
 @pytest.mark.parametrize(

@@ -148,4 +148,5 @@ def _marks(findings: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
         [example["row"], example.get("part") or "", example["token"], finding["code"]]
         for finding in findings
         for example in finding.get("examples", ())
+        if example.get("token") is not None
     ]

@@ -228,8 +228,9 @@ def _examples(examples: Sequence[Mapping[str, Any]], shown: Collection[int]) -> 
 
 
 def _example(example: Mapping[str, Any], shown: Collection[int]) -> str:
-    row, part, token = example["row"], example.get("part") or "", example["token"]
-    place = f"row {row}{f', {part}' if part else ''}, token {token}"
+    row, part, token = example["row"], example.get("part") or "", example.get("token")
+    place = f"row {row}{f', {part}' if part else ''}"
+    place += "" if token is None else f", token {token}"
     offending = _excerpt(example["offending"]) or "nothing here"
     return (
         '<figure class="example"><blockquote><span class="quiet">'
@@ -247,6 +248,7 @@ def _excerpt(text: str) -> str:
 def facts(document: Mapping[str, Any]) -> str:
     """The summary as names and values."""
     summary = document["summary"]
+    learned = summary.get("stops_trained")
     stops = "".join(f"<code>{safe(stop)}</code> " for stop in summary["stop_tokens"]) or "none"
     bos = f"<code>{safe(summary['bos'])}</code>" if summary.get("bos") else "none"
     rows, sequences = summary["rows"], summary["sequences"]
@@ -255,7 +257,11 @@ def facts(document: Mapping[str, Any]) -> str:
         ("Rows", count(rows), plural(sequences, "sequence") if sequences != rows else ""),
         ("Tokens", count(summary["tokens"]), f"{count(summary['trained_tokens'])} trained"),
         ("Length", lengths, "shortest / median / longest"),
-        ("Stop tokens", stops, f"trained in {percent(summary.get('stops_trained'))} of turns"),
+        (
+            "Stop tokens",
+            stops,
+            "" if learned is None else f"trained in {percent(learned)} of turns",
+        ),
         ("Start token (BOS)", bos, ""),
         ("Cut off", count(summary.get("truncated")), "rows that lost their end"),
         ("Dropped", count(summary.get("dropped")), "rows that are not trained at all"),

@@ -144,7 +144,7 @@
     if (anySource) element.append(cell("of-source", seen(row.source ?? "unknown"), seen(row.source ?? "")));
     element.append(cell("of-tokens number", number(row.tokens)))
     element.append(cell("of-trained number", number(row.trained)), cell("of-share", strip(row)));
-    if (anyCode) element.append(cell("of-codes", chips(row.codes)));
+    if (anyCode) element.append(cell("of-codes", firstChip(row.codes)));
     element.append(cell("of-text start", begin(row)));
     return element;
   }
@@ -171,6 +171,17 @@
       const chip = make("span", `chip ${data.levels[code] ?? "note"}`, code);
       chip.title = data.messages[code] ?? "";
       fragment.append(chip);
+    }
+    return fragment;
+  }
+
+  /** The table has room for one code; the open row names all of them. */
+  function firstChip(codes) {
+    const fragment = chips(codes.slice(0, 1));
+    if (codes.length > 1) {
+      const more = make("span", "more", `+${codes.length - 1}`);
+      more.title = codes.slice(1).join(", ");
+      fragment.append(more);
     }
     return fragment;
   }
@@ -297,7 +308,6 @@
 
   function tokensOf(row) {
     const box = make("div", state.edges ? "tokens edges" : "tokens");
-    box.dir = "auto";
     box.setAttribute("role", "group");
     box.setAttribute("aria-label", `Tokens of row ${row.row}`);
     const tokens = detailed(row);
