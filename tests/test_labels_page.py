@@ -173,6 +173,17 @@ def test_verdict_comes_first_and_nothing_is_loaded(view: Page) -> None:
     assert view.rows == list(range(50))
 
 
+def test_text_begins_where_rows_differ(
+    chrome: Chrome, made: dict[str, Any], shown: Page, tmp_path: Path
+) -> None:
+    shown.open()
+    assert shown.find(".of-text.start").text.startswith("the to that the people")
+    bare = {**made, "rows": [{**row, "spans": []} for row in made["rows"]]}
+    view = Page(chrome, written(tmp_path, bare))
+    view.open()
+    assert [cell.text[:4] for cell in view.all(".start")[:2]] == ["the ", "</sc"]
+
+
 def test_search_finds_text_and_marks_it(view: Page, made: dict[str, Any]) -> None:
     word = 20000 + 5
     having = [row["row"] for row in made["rows"] if word in row["ids"]]

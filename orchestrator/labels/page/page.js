@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const PAGE = 50;
-  const START = 90; // characters of a row's text in the table
+  const START = 160; // characters of a row's text in the table
   const QUIET_KINDS = new Set(["template", "stop", "special", "bos", "eos", "padding"]);
   const root = document.documentElement;
   const at = (id) => document.getElementById(id);
@@ -186,17 +186,32 @@
     return fragment;
   }
 
-  /** The first token that is more than the template. */
+  /** The first token that tells rows apart: most begin with the same template and system prompt. */
   function firstContent(row) {
-    for (let i = 0; i < row.spans.length; i += 3)
-      if (!QUIET_KINDS.has(data.kinds[row.spans[i + 2]])) return row.spans[i];
-    return 0;
+    for (let i = 0; i < row.spans.length; i += 3) {
+      const kind = data.kinds[row.spans[i + 2]];
+      if (!QUIET_KINDS.has(kind) && kind !== "system") return row.spans[i];
+    }
+    return row.spans.length ? 0 : sharedStart(row);
+  }
+
+  /** How many tokens a row shares with the start of another one. */
+  function sharedStart(row) {
+    const other = rows.find((one) => one.row !== row.row);
+    if (!other) return 0;
+    let same = 0;
+    while (same < row.packed.length && row.packed[same] === other.packed[same]) same++;
+    const shared = ranks({ packed: row.packed.slice(0, same) }).length;
+    return shared > row.tokens * 0.9 ? 0 : shared;
   }
 
   /** The start of a row's text, or what is around the first match. */
   function begin(row) {
     const place = state.query && !state.query.startsWith("#") ? foldedOf(row).indexOf(state.query) : -1;
-    if (place < 0) return flat(joined(ranks(row, firstContent(row) + START).slice(firstContent(row))).slice(0, START));
+    if (place < 0) {
+      const from = firstContent(row);
+      return flat(joined(ranks(row, from + START).slice(from)).slice(0, START));
+    }
     const text = textOf(row);
     const end = place + state.query.length;
     const fragment = document.createDocumentFragment();
