@@ -20,6 +20,9 @@ ODD = {
     31005: "\u2028\x00\x1b[31m",
     31006: " \u0645\u0631\u062d\u0628\u0627",
     31007: "\ud83d",
+    31009: " na\udcc3",
+    31010: "\udcaf",
+    31011: "ve\udcff",
     31008: " \"quoted\" & 'single' {{data}} --> \\",
 }
 VOCABULARY: dict[str, str] = {
@@ -177,7 +180,7 @@ def document(
         for part in (("chosen", "rejected") if pairs else ("",))
     ]
     if odd:
-        made[1]["ids"][4:13] = list(ODD)
+        made[1]["ids"][4 : 4 + len(ODD)] = list(ODD)
     sizes = sorted(len(row["ids"]) for row in made)
     total, trained = sum(sizes), sum(n for row in made for _, n in row["trained"])
     return {

@@ -30,6 +30,7 @@ ROUGH = [
     "\ud83d lone",
     "\U0001f468\u200d\U0001f469\u200d\U0001f467 \u0645\u0631\u062d\u0628\u0627",
     "]]> --> \\ \\u003c",
+    "na\udcc3\udcafve \udcff",
 ]
 
 
@@ -142,7 +143,7 @@ def test_no_text_gets_out_of_its_place(rough: str) -> None:
     copied = [str(found["data-copy"]) for found, _ in outline.all("button") if "data-copy" in found]
     assert copied == [shown, shown]
     assert outline.data["rows"][0][7] == [rough]
-    assert set(outline.data["words"]) == {parts.whole(rough)}
+    assert set(outline.data["words"]) == {parts.pieces(rough)}
 
 
 def test_rows_come_back_as_they_were() -> None:
@@ -164,6 +165,7 @@ def test_rows_come_back_as_they_were() -> None:
     words = {data["ids"][rank]: word for rank, word in enumerate(data["words"])}
     assert words[31000] == ODD[31000]
     assert words[31007] == "\ufffd"
+    assert words[31009] == " na\udcc3"
     assert len(words) < len(VOCABULARY)
 
 
@@ -277,6 +279,10 @@ def test_empty_data_makes_a_page() -> None:
 
 def test_sample_is_said_to_be_one() -> None:
     assert "5 of 100,000 rows are here" in page({**document(5), "rows_total": 100_000})
+
+
+def test_bytes_become_characters() -> None:
+    assert parts.whole("na\udcc3\udcafve \udcff \ud83d") == "na\u00efve \ufffd \ufffd"
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,19 @@ def test_text_that_looks_like_html_is_text(view: Page) -> None:
     assert view.all(".tokens img, .tokens script") == []
 
 
+def test_characters_in_pieces_are_put_together(view: Page, made: dict[str, Any]) -> None:
+    assert view.find("#pieces").is_displayed()
+    view.find("#query").send_keys("na\u00efve\ufffd")
+    view.until(lambda: view.rows == [1])
+    view.find(".opener").click()
+    first = made["rows"][1]["ids"].index(31009)
+    shown = [view.find(f"[data-at='{first + i}']") for i in range(3)]
+    texts = [view.script("return arguments[0].textContent", piece) for piece in shown]
+    assert texts == [" na\u00ef", "", "ve\ufffd"]
+    view.hover(shown[1])
+    assert (view.tip["token"], view.tip["id"]) == ("<AF>", "31010")
+
+
 def test_keyboard_alone(view: Page) -> None:
     view.press("j", "j", "j", "k")
     assert view.script("return document.activeElement.textContent") == "1"

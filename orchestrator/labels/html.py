@@ -118,7 +118,9 @@ def _packed(rank: int) -> str:
 
 
 def _words(ranked: list[int], vocabulary: Mapping[str, str]) -> list[str]:
-    return [parts.whole(vocabulary.get(str(token), f"[{token}]")) for token in ranked]
+    """The texts of the ids. Bytes of a character that was cut into several tokens stay bytes: the
+    page's script puts them together."""
+    return [parts.pieces(vocabulary.get(str(token), f"[{token}]")) for token in ranked]
 
 
 def _row(

@@ -26,12 +26,23 @@ BRIEF_FROM = 3
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
 )
-_SURROGATES = re.compile("[\ud800-\udfff]")
+_BYTES = re.compile("[\udc80-\udcff]+")
+_OTHER_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def whole(text: str) -> str:
-    """Text that can be written as UTF-8: what is no character becomes U+FFFD."""
-    return _SURROGATES.sub("\ufffd", text)
+    """Text that can be written as UTF-8: bytes (`surrogateescape`) become the characters that they
+    are, and what is none becomes U+FFFD."""
+    return _BYTES.sub(_characters, pieces(text))
+
+
+def pieces(text: str) -> str:
+    """Text whose only surrogates are bytes."""
+    return _OTHER_SURROGATES.sub("\ufffd", text)
+
+
+def _characters(found: re.Match[str]) -> str:
+    return found[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def seen(text: str) -> str:

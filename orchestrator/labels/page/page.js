@@ -43,7 +43,28 @@
     return found;
   }
 
-  const joined = (found) => found.map((rank) => data.words[rank]).join("");
+  // Bytes of a character that was cut into several tokens come as U+DC80 to U+DCFF.
+  const BYTES = /[\udc80-\udcff]+/gu;
+  const utf8 = new TextDecoder();
+  const characters = (bytes) => utf8.decode(Uint8Array.from(bytes, (byte) => byte.charCodeAt(0) & 0xff));
+  const mended = (text) => text.replace(BYTES, characters);
+
+  const joined = (found) => mended(found.map((rank) => data.words[rank]).join(""));
+
+  /** The texts of tokens; a character that was cut stands at its first piece, the others are empty. */
+  function textsOf(words) {
+    const texts = [...words];
+    for (let i = 0; i < words.length; i++) {
+      if (!/[\udc80-\udcff]$/u.test(words[i])) {
+        texts[i] = mended(words[i]);
+        continue;
+      }
+      const first = i;
+      while (i + 1 < words.length && /^[\udc80-\udcbf]/u.test(words[i + 1])) texts[++i] = "";
+      texts[first] = mended(words.slice(first, i + 1).join(""));
+    }
+    return texts;
+  }
 
   /** Lower case of the same length, so that places in it are places in the text. */
   function folded(text) {
@@ -66,6 +87,9 @@
     );
   const flat = (text) => seen(text.replace(/\n/g, "\u23ce").replace(/\t/g, " "));
   const withSpaces = (text) => text.replace(/ /g, "\u00b7").replace(/\t/g, "\u21e5\t").replace(/\u00a0/g, "\u237d");
+
+  const inHex = (text) =>
+    text.replace(BYTES, (bytes) => Array.from(bytes, (byte) => `<${(byte.charCodeAt(0) & 0xff).toString(16).toUpperCase()}>`).join(""));
 
   function percent(share) {
     if (share > 0 && share < 0.01) return "< 1\u00a0%";
@@ -291,7 +315,9 @@
 
   /** What is known of each token of a row. */
   function detailed(row) {
-    const tokens = ranks(row).map((rank) => ({ rank, word: data.words[rank], on: false, span: null }));
+    const found = ranks(row);
+    const texts = textsOf(found.map((rank) => data.words[rank]));
+    const tokens = found.map((rank, i) => ({ rank, word: texts[i], on: false, span: null }));
     for (let i = 0; i < row.runs.length; i += 2)
       for (let j = row.runs[i]; j < row.runs[i] + row.runs[i + 1] && j < tokens.length; j++) tokens[j].on = true;
     for (let i = 0; i < row.spans.length; i += 3) {
@@ -339,7 +365,7 @@
 
   function tokenElement(token, place) {
     const isSpecial = special.has(token.rank) || token.span?.kind === "stop";
-    const names = ["t", token.on && "on", isSpecial && "box", token.found && "found", token.hit && "hit"];
+    const names = ["t", token.on && "on", isSpecial && "box", token.found && "found", token.hit && "hit", !token.word && "piece"];
     const element = make("span", names.filter(Boolean).join(" "));
     element.dataset.at = place;
     element.tabIndex = -1;
@@ -361,7 +387,7 @@
     const token = box.tokens[place];
     const id = data.ids[token.rank];
     const facts = [
-      ["token", withSpaces(seen(token.word).replace(/\n/g, "\u23ce")) || "(empty)"],
+      ["token", withSpaces(seen(inHex(data.words[token.rank])).replace(/\n/g, "\u23ce")) || "(empty)"],
       ["id", String(id)],
       ["label", token.on ? `${id} (trained)` : "-100 (masked)"],
       ["position", `${number(place)} of ${number(box.tokens.length)}`],
@@ -645,6 +671,7 @@
   root.classList.add("script");
   fill(at("code"), [...new Set(rows.flatMap((row) => row.codes))].sort());
   fill(at("part"), data.parts.filter(Boolean));
+  at("pieces").hidden = !data.words.some((word) => /[\udc80-\udcff]/u.test(word));
   at("part-label").hidden = !several;
   at("code-label").hidden = !anyCode;
   if (!several) headings.querySelector(".of-part").remove();
