@@ -214,6 +214,17 @@ def test_levels_and_limits_are_the_recipes(tmp_path: Path) -> None:
     judge_labels(judge(lax), "warning")
 
 
+def test_rows_that_are_part_of_others_are_told_apart(tmp_path: Path) -> None:
+    """Conversations cut into growing prefixes, and their last turns alone."""
+    turns = [turn for i in range(4) for turn in (("user", f"Question number {i}, which is long"),
+                                                 ("assistant", f"Answer number {i}"))]  # fmt: skip
+    rows = [turns[:size] for size in (2, 4, 6, 8)] + [turns[6:], turns[4:]]
+    for number, order in enumerate((rows, rows[::-1])):
+        report = judge(world(tmp_path / str(number), rows=order))
+        assert report.findings == ()
+        assert sorted(report.gathered.parts[0].lines.tolist()) == [1, 2, 3, 4, 5, 6]
+
+
 def test_what_should_be_trained_follows_the_recipe(tmp_path: Path) -> None:
     every = world(tmp_path / "a", train_everything, data={"train_on": "all"})
     assert codes(every) == {}

@@ -40,6 +40,8 @@ def document(
     ]
     used = sorted({token for row in found for token in row["ids"]})
     vocabulary = report.prepared.vocabulary
+    # the page puts characters together that are several tokens; in JSON they would be no text
+    broken = "surrogateescape" if compact else "replace"
     for row in [] if compact else found:
         row["text"] = vocabulary.text(np.array(row["ids"]))
         row.setdefault("labels", _labels(row))
@@ -66,7 +68,9 @@ def document(
             }
             for source in facts.sources
         ],
-        "vocabulary": {str(token): vocabulary.text(np.array([token])) for token in used},
+        "vocabulary": {
+            str(token): vocabulary.join(np.array([token])).decode("utf-8", broken) for token in used
+        },
         "special": [t for t in used if t < vocabulary.size and bool(vocabulary.control[t])],
         "rows": found,
         "rows_total": facts.rows,

@@ -20,6 +20,8 @@ TRIED = 32
 """Rows of one anchor that are compared in full."""
 CLOSING = 64
 """Bytes that a template writes at most behind the last turn."""
+OPENINGS = 64
+"""Different texts before the first turn that are remembered."""
 PATIENCE = 200
 """Failures in a row after which the slow search is given up."""
 
@@ -65,6 +67,7 @@ class Tracer:
         self.used = bytearray(index.rows)
         self._lengths: dict[bytes, tuple[int, ...]] = {}
         self._cursor: dict[int | bytes, int] = {}
+        self._openings: set[bytes] = set()
         self.doubtful = 0
         """Texts whose row was not found, or only one that another text was made of."""
         self._failures = 0
@@ -88,6 +91,8 @@ class Tracer:
             self.doubtful += 1
         if found:
             self.used[found.row] = 1
+            if found.exact and len(self._openings) < OPENINGS:
+                self._openings.add(text[: found.places[0].start])
         return found
 
     @staticmethod
@@ -108,12 +113,18 @@ class Tracer:
                     continue
                 if found.better(best):
                     best = found
-                # a row may be the start of another one: only one that reaches the end is sure
-                if found.exact and len(text) - found.places[-1].end <= CLOSING:
+                if self._covers(found, text):
                     return found
             if len(tried) > TRIED * 4:
                 break
         return best
+
+    def _covers(self, found: Found, text: bytes) -> bool:
+        """Whether a find is surely not just a part of a longer row: it reaches from a known opening
+        of the template to the end."""
+        if not found.exact or len(text) - found.places[-1].end > CLOSING:
+            return False
+        return text[: found.places[0].start] in self._openings
 
     def _candidates(self, text: bytes, start: int) -> list[int]:
         buckets = self.index.buckets
