@@ -250,7 +250,7 @@ def _sizes(facts: Facts, parts: Sequence[Sequences], scanned: Scanned) -> None:
     if len(lengths):
         facts.shortest, facts.longest = int(lengths.min()), int(lengths.max())
         facts.median = float(np.median(lengths))
-        values = np.percentile(lengths, PERCENTILES, method="higher")
+        values = np.percentile(lengths, PERCENTILES, method="inverted_cdf")
         facts.percentiles = {
             str(at): int(value) for at, value in zip(PERCENTILES, values, strict=True)
         }
