@@ -8,8 +8,8 @@ from orchestrator.labels.collected import KEPT, Scanned
 from orchestrator.labels.facts import Facts, Subject
 from orchestrator.labels.prepared import Prepared
 from orchestrator.labels.scan import Scanner
-from orchestrator.labels.sources import SourceRows
-from orchestrator.labels.vocabulary import Ints
+from orchestrator.labels.sources import Index, SourceRows
+from orchestrator.labels.vocabulary import Bools, Ints
 
 NEARLY = 0.8
 """Tokens of a dropped row are estimated from its bytes; rows from this share of the limit on are
@@ -54,40 +54,48 @@ def dropped(
 ) -> None:
     """Source rows that are nowhere in the prepared data, with the likely reason."""
     data = subject.recipe.data
-    sampled = data.mixing or data.weights or data.streaming
-    if sampled or data.samples or not sources.read or not all(o.whole for o in sources.origins):
+    sampled = data.mixing or data.weights or data.streaming or data.samples
+    if sampled or not sources.read or not all(origin.whole for origin in sources.origins):
         return
     part, tracer = next(iter(scanner.tracers.items()), (None, None))
     if part is None or tracer is None:
         return
     index = tracer.index
-    filled = np.diff(np.frombuffer(index.first, dtype=np.int64)) > 0
-    unused = np.flatnonzero(~np.frombuffer(bytes(tracer.used), dtype=np.bool_) & filled)
-    facts.source_rows = sum(sources.counts)
-    per_byte = scanned.tokens / scanned.text_bytes if scanned.text_bytes else 0.25
     used = np.frombuffer(bytes(tracer.used), dtype=np.bool_)
-    sizes = np.add.reduceat(np.append(np.frombuffer(index.length, np.int64), 0), index.first[:-1])
-    template = max(scanned.text_bytes - int(sizes[used & filled].sum()), 0) / max(
-        facts.sequences, 1
-    )
-    copies = {index.digest[index.anchors[row]] for row in range(index.rows) if tracer.used[row]}
+    filled = np.diff(np.frombuffer(index.first, dtype=np.int64)) > 0
+    tokens = _estimate(index, used & filled, scanned, facts.sequences)
+    copies = {index.digest[index.anchors[row]] for row in np.flatnonzero(used & filled)}
     reasons: Counter[str] = Counter()
-    for row in unused.tolist():
-        pieces = range(index.first[row], index.first[row + 1])
-        size = (sum(index.length[piece] for piece in pieces) + template) * per_byte
-        if size > data.sequence_length * NEARLY:
-            reasons["longer than data.sequence_length"] += 1
-        elif not any(index.expected[piece] != 0 for piece in pieces):
-            reasons["nothing to learn"] += 1
-        elif data.deduplicate and index.digest[index.anchors[row]] in copies:
+    for row in np.flatnonzero(~used & filled).tolist():
+        if data.deduplicate and index.digest[index.anchors[row]] in copies:
             continue
-        else:
-            reasons["refused by the backend, or not recognised"] += 1
+        too_long = tokens[row] > data.sequence_length * NEARLY
+        reasons[_reason(index, row, too_long=too_long)] += 1
         if len(facts.dropped_places) < KEPT:
             facts.dropped_places.append(sources.place(part, row))
     # rows that were cut to the same words cannot be told apart: they are there
     facts.dropped = max(sum(reasons.values()) - tracer.doubtful, 0)
     facts.dropped_reasons = dict(reasons.most_common()) if facts.dropped else {}
+    facts.source_rows = sum(sources.counts)
+
+
+def _estimate(index: Index, used: Bools, scanned: Scanned, sequences: int) -> Ints:
+    """About how many tokens each source row has, from its bytes and those of rows like it."""
+    lengths = np.append(np.frombuffer(index.length, dtype=np.int64), 0)
+    sizes = np.add.reduceat(lengths, np.frombuffer(index.first, dtype=np.int64)[:-1])
+    template = max(scanned.text_bytes - int(sizes[used].sum()), 0) / max(sequences, 1)
+    per_byte = scanned.tokens / scanned.text_bytes if scanned.text_bytes else 0.25
+    tokens: Ints = ((sizes + template) * per_byte).astype(np.int64)
+    return tokens
+
+
+def _reason(index: Index, row: int, *, too_long: bool) -> str:
+    pieces = range(index.first[row], index.first[row + 1])
+    if too_long:
+        return "longer than data.sequence_length"
+    if not any(index.expected[piece] != 0 for piece in pieces):
+        return "nothing to learn"
+    return "refused by the backend, or not recognised"
 
 
 def lost_headers(scanned: Scanned) -> None:
