@@ -457,14 +457,14 @@ def test_auto_says_when_nothing_fits() -> None:
     recipe = loaded(**{"adapter": {"type": "none"}, "distributed": {"strategy": "auto"}}).recipe
     choice, note = automatic.choose(LLAMA, recipe, gpus.parse("1x16GB"), host=32 * GIB)
     assert not choice.fits
-    assert (note.code, note.level) == ("FT243", "warning")
+    assert (note.code, note.level) == ("FT244", "warning")
 
 
 def test_auto_without_gpus_is_one_process() -> None:
     start = loaded(**{"distributed": {"strategy": "auto", "gpus": 4}})
     decided, notes = automatic.settled(start, None, None, network=False)
     assert decided.recipe.distributed.strategy == "none"
-    assert [note.code for note in notes] == ["FT243"]
+    assert [note.code for note in notes] == ["FT244"]
     assert automatic.undecided(start.recipe)
     assert not automatic.undecided(decided.recipe)
 
@@ -588,7 +588,7 @@ def test_rendering_needs_auto_said(tmp_path: Path) -> None:
     done = ft("recipe", "render", "mistral-qlora", "--set", "distributed.strategy=auto",
               "--out", tmp_path)  # fmt: skip
     assert done.code == 2
-    assert "FT243" in done.err
+    assert "FT244" in done.err
 
 
 # measured

@@ -36,11 +36,11 @@ def choose(
         if least.crowded_host:
             text += f", but it needs {least.estimate.host / GIB:.0f} GiB of host memory"
         fix = f"ft plan memory {recipe.name} says what would help"
-        return least, Finding("FT243", "warning", text, field=FIELD, fix=fix)
+        return least, Finding("FT244", "warning", text, field=FIELD, fix=fix)
     before = usable[: usable.index(found)]
     why = f"{_named(before[-1])} do not fit in {room}" if before else f"it fits in {room}"
     text = f"auto: {_named(found)} on {here}: {why}"
-    return found, Finding("FT243", "note", text, field=FIELD)
+    return found, Finding("FT244", "note", text, field=FIELD)
 
 
 def _named(choice: fit.Choice) -> str:
@@ -75,7 +75,7 @@ def settled(
     if recipe.distributed.strategy != "auto":
         return loaded, []
     if gpus is None:
-        note = Finding("FT243", "note", "auto: one process, since no GPU is seen", field=FIELD)
+        note = Finding("FT244", "note", "auto: one process, since no GPU is seen", field=FIELD)
         return replace(loaded, recipe=applied(recipe, Layout("one"))), [note]
     found = lookup.find(recipe, loaded.file.resolve().parent, None, network=network)
     choice, note = choose(read(found.config), recipe, gpus, host)
@@ -88,4 +88,4 @@ def undecided(recipe: Recipe) -> list[Finding]:
         return []
     text = "auto is decided by the GPUs of a run; files that stand alone need it said"
     fix = f"ft plan memory {recipe.name} --gpus 4xA100-40GB names what to --set"
-    return [Finding("FT243", "error", text, field=FIELD, fix=fix)]
+    return [Finding("FT244", "error", text, field=FIELD, fix=fix)]

@@ -178,7 +178,8 @@ class BackendContract:
         assert train["memory"]["predicted"]["allocated"] > 0
         assert train["memory"]["measured"]["host"] > 0
         inspected = document["stages"]["inspect"]["facts"]
-        assert inspected["empty_count"] == 0
+        assert (inspected["level"], inspected["findings"]) == ("pass", [])
+        assert inspected["traced_share"] == 1.0
         assert 0.02 < inspected["trained_share"] < 0.98
         assert inspected["ends_with_stop"] == 1.0
         if "merge" in document["stages"]:
@@ -244,6 +245,25 @@ class BackendContract:
                 assert rest.strip() in ("", "</s>")
                 seen += 1
         assert seen >= 20
+
+    def test_the_label_report_in_all_its_forms(
+        self, finished: Callable[[str], Path], place: Place, tmp_path: Path
+    ) -> None:
+        run, page = finished("qwen-lora-chat"), tmp_path / "report.html"
+        done = place.ft("inspect-tokens", run, "--html", page, "--lengths", "--json")
+        assert done.code == 0, done.err
+        assert done.json["verdict"] == "pass"
+        assert done.json["length_table"]["rows"] == done.json["summary"]["sequences"]
+        assert {role for row in done.json["rows"] for _, _, role in row["spans"]} >= {
+            "user", "assistant", "template",
+        }  # fmt: skip
+        assert "<!doctype html>" in page.read_text()[:100].lower()
+        found = place.ft("inspect-tokens", run, "--grep", "the sum of")
+        assert "rows contain 'the sum of'" in found.err
+        assert "The sum of" in found.out
+        assert place.ft("inspect-tokens", run, "--only-failing").code == 0
+        assert place.ft("inspect-tokens", run, "--rows", "9999").code == 2
+        assert place.ft("inspect-tokens", run, "--fail-on", "never").code == 2
 
     def test_same_data_is_not_prepared_twice_and_a_changed_file_is_never_stale(
         self, finished: Callable[[str], Path], place: Place, tmp_path: Path
