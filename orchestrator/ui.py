@@ -65,6 +65,13 @@ def raw(text: str) -> None:
     sys.stdout.flush()
 
 
+def say_styled(markup: str) -> None:
+    """A result in rich's markup; anything that is not ours must be escaped."""
+    from rich.text import Text
+
+    say(Text.from_markup(markup))
+
+
 def note(message: str, style: str = "") -> None:
     """A line about what goes on, on stderr."""
     from rich.text import Text
