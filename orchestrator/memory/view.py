@@ -64,8 +64,8 @@ def show(memory: MemoryPlan, *, explain: bool = False) -> None:
     for sentence in answers(plan):
         ui.say(f"- {sentence}")
     for remark in plan.own.estimate.notes:
-        ui.say(f"[yellow]note[/]: {remark}")
-    ui.say_styled(f"[dim]{CAVEAT}[/]")
+        ui.say_styled("[yellow]note[/]: {}", remark)
+    ui.say_styled("[dim]{}[/]", CAVEAT)
 
 
 def gib(size: float) -> str:
@@ -77,10 +77,12 @@ def gib(size: float) -> str:
 def _model(memory: MemoryPlan) -> None:
     plan, model = memory.plan, memory.plan.architecture
     settings = plan.settings
-    ui.say_styled(f"[bold]{memory.base}[/]: {billions(model.parameters)} parameters [dim]"
-           f"(config from {memory.origin})[/]")  # fmt: skip
+    ui.say_styled(
+        "[bold]{}[/]: {} parameters [dim](config from {})[/]",
+        memory.base, billions(model.parameters), memory.origin,
+    )  # fmt: skip
     groups = ", ".join(f"{name} {billions(count)}" for name, count in model.groups.items())
-    ui.say_styled(f"[dim]{groups}[/]")
+    ui.say_styled("[dim]{}[/]", groups)
     method = "LoRA" if settings.lora else "full fine-tune"
     base = f" on {settings.quantization}" if settings.quantization != "none" else ""
     pairs = " x 2" if settings.sequences == 2 else ""
