@@ -115,7 +115,9 @@ def build(recipe: Recipe, context: Context) -> Plan:
         template=context.template,
         deepspeed=context.deepspeed,
     )
-    rendered = BACKENDS[recipe.backend].render(recipe, paths, context.target)
+    backend = BACKENDS[recipe.backend]
+    rendered = backend.render(recipe, paths, context.target)
+    common = backend.tokenization(recipe)
     stages = [_fetch(recipe, context, layout)]
     stages.append(
         _stage(
@@ -124,7 +126,7 @@ def build(recipe: Recipe, context: Context) -> Plan:
             layout,
             "preprocess",
             "tokenize and mask the data",
-            {"prepared": context.prepared},
+            {"prepared": context.prepared, **({"common": common} if common else {})},
         )
     )
     stages.append(Stage("inspect", "judge which tokens are trained"))

@@ -21,6 +21,7 @@ from orchestrator.cli.common import (
     run_named,
     start,
 )
+from orchestrator.cli.comparing import compare_backends
 
 if TYPE_CHECKING:
     from orchestrator.plan import StageName
@@ -93,6 +94,12 @@ def inspect_tokens(
         typer.Option(help="Rows to show: numbers, ranges, shortest, median, longest, least, most."),
     ] = "shortest,median,longest",
     ids: Annotated[bool, typer.Option("--ids", help="Every token as token(label, id).")] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Compare two backends row by row; --rows is how many to explain."
+        ),
+    ] = None,
     overrides: Overrides = None,
     backend: BackendName = None,
     smoke: SmokeFlag = False,
@@ -110,6 +117,12 @@ def inspect_tokens(
     from orchestrator.labels.view import document, show
 
     json_mode(as_json)
+    if compare is not None:
+        compare_backends(
+            target, compare, rows, overrides,
+            smoke=smoke, install=not no_install, offline=offline, as_json=as_json,
+        )  # fmt: skip
+        return
     prepared = _prepared(target, overrides, backend, smoke, no_install, offline)
     found = report(prepared)
     try:

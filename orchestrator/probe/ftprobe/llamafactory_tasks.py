@@ -1,12 +1,14 @@
 """The tasks on LLaMA-Factory: its own functions, called with the rendered configuration."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from . import torchaudio_stub
 from .backend_errors import backend_errors
 from .errors import ProbeError
+from .llamafactory_common import common_template, common_tokens
 from .recorder import Recorder, callback
 from .request import Request, Result, existing_path, optional_text, rank, text
 from .versions import versions
@@ -41,12 +43,14 @@ def preprocess(request: Request) -> Result:
             path.unlink(missing_ok=True)
     config["tokenized_path"] = str(prepared)
     config.pop("deepspeed", None)  # it needs torchrun, and tokenizing needs none
-    return tokenize(config, prepared)
-
-
-def tokenize(config: dict[str, Any], prepared: Path) -> Result:
-    """The body of :func:`preprocess`."""
     torchaudio_stub.install()
+    common = request.get("common")
+    with common_tokens(common):
+        return tokenize(config, prepared, common)
+
+
+def tokenize(config: dict[str, Any], prepared: Path, common: Mapping[str, Any] | None) -> Result:
+    """The body of :func:`preprocess`; with `common` in the way that both backends share."""
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
@@ -56,6 +60,7 @@ def tokenize(config: dict[str, Any], prepared: Path) -> Result:
         module = load_tokenizer(model_args)
         tokenizer = module["tokenizer"]
         template = get_template_and_fix_tokenizer(tokenizer, data_args)
+        template = common_template(template, tokenizer, common)
     stage = "rm" if finetuning_args.stage == "dpo" else finetuning_args.stage
     hint = "Check that every data file exists, is not empty, and has the columns the recipe names."
     with backend_errors("Preparing the data", hint):

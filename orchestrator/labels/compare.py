@@ -1,0 +1,260 @@
+"""The same source rows prepared by two backends: which are equal, and why the others are not.
+
+Rows are aligned by what they say and not by their order: backends shuffle, pack and drop rows.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from orchestrator.labels.alignment import align
+from orchestrator.labels.prepared import IGNORED, Prepared
+from orchestrator.labels.report import special_ids
+
+Kind = Literal["text", "whitespace", "special", "cut", "truncation", "masking"]
+KINDS: dict[Kind, str] = {
+    "text": "template text",
+    "whitespace": "whitespace",
+    "special": "BOS, EOS or another special token",
+    "cut": "the same text in other tokens",
+    "truncation": "truncation",
+    "masking": "masking",
+}
+NEAR = 256
+"""How many tokens from the first difference on are looked at to tell where it ends."""
+QUOTED = 60
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One source row as a backend prepared it; `part` is empty, `chosen` or `rejected`."""
+
+    row: int
+    part: str
+    ids: "np.ndarray[Any, np.dtype[np.int64]]"
+    labels: "np.ndarray[Any, np.dtype[np.int64]]"
+
+    @property
+    def trained(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+        """For each token, whether the loss is computed on it."""
+        trained: np.ndarray[Any, np.dtype[np.bool_]] = self.labels != IGNORED
+        return trained
+
+    @property
+    def key(self) -> tuple[str, bytes, bytes]:
+        """Equal for equal samples."""
+        return self.part, self.ids.tobytes(), self.trained.tobytes()
+
+
+class Side:
+    """What one backend made of the rows."""
+
+    def __init__(self, name: str, prepared: Sequence[Prepared], limit: int = 0) -> None:
+        """Take training and validation data together: backends do not hold out the same rows.
+
+        `limit` is the recipe's sequence length.
+        """
+        self.name = name
+        self.limit = limit
+        self.tokenizer = prepared[0].tokenizer
+        self.special = special_ids(self.tokenizer)
+        self.samples = [sample for one in prepared for sample in samples(one)]
+
+    def text(self, ids: Iterable[int]) -> str:
+        """Ids as text, special tokens included."""
+        return str(self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=False))
+
+    def token(self, number: int) -> str:
+        """One token's own text, with the space that decoding it alone would lose."""
+        decoded = self.text([number])
+        raw = self.tokenizer.id_to_token(number) or ""
+        if raw.startswith("\u2581") and not decoded.startswith(" "):
+            return f" {decoded}"
+        return decoded or raw
+
+    def content(self, number: int) -> str:
+        """What a row says, without special tokens."""
+        sample = self.samples[number]
+        plain = [token for token in sample.ids.tolist() if token not in self.special]
+        return f"{sample.part} {self.text(plain)}"
+
+
+class Span(NamedTuple):
+    """Tokens from `start` up to `end`."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first difference of two versions of a row, as tokens of either side."""
+
+    kind: Kind
+    message: str
+    pair: tuple[Sample, Sample]
+    spans: tuple[Span, Span]
+
+
+@dataclass(slots=True)
+class Comparison:
+    """The rows of two backends side by side."""
+
+    sides: tuple[Side, Side]
+    identical: int = 0
+    other_labels: int = 0
+    other_ids: int = 0
+    only: tuple[list[Sample], list[Sample]] = field(default_factory=lambda: ([], []))
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The backends."""
+        return self.sides[0].name, self.sides[1].name
+
+    @property
+    def equal(self) -> bool:
+        """Whether both backends train exactly the same."""
+        return not (self.other_labels or self.other_ids or self.only[0] or self.only[1])
+
+
+def samples(prepared: Prepared) -> Iterator[Sample]:
+    """Every source row in prepared data, packs taken apart."""
+    positions = _flat(prepared, "position_ids")
+    for part in prepared.columns():
+        for row in range(len(part.offsets) - 1):
+            start, end = int(part.offsets[row]), int(part.offsets[row + 1])
+            inside = None if positions is None or part.part else positions[start:end]
+            for first, last in _rows_of_a_pack(inside, end - start):
+                here = slice(start + first, start + last)
+                yield Sample(row, part.part, part.ids[here], part.labels[here])
+
+
+def _flat(prepared: Prepared, name: str) -> "np.ndarray[Any, Any] | None":
+    if prepared.is_text or name not in prepared.table.column_names:
+        return None
+    chunks = prepared.table.column(name).chunks
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _rows_of_a_pack(positions: "np.ndarray[Any, Any] | None", length: int) -> Iterable[Span]:
+    """Where the rows of a sequence are. The padding of a pack has nothing but positions 0."""
+    if positions is None:
+        return [Span(0, length)]
+    starts = np.flatnonzero(positions == 0).tolist()
+    spans = zip(starts, [*starts[1:], length], strict=True)
+    return [Span(first, last) for first, last in spans if last - first > 1]
+
+
+def compare(left: Side, right: Side, shown: int) -> Comparison:
+    """Compare two backends' rows; the first `shown` differences are kept."""
+    found = Comparison((left, right))
+    pairs, alone_left, alone_right = align(
+        [sample.key for sample in left.samples],
+        [sample.key for sample in right.samples],
+        left.content,
+        right.content,
+    )
+    found.only[0].extend(left.samples[number] for number in alone_left)
+    found.only[1].extend(right.samples[number] for number in alone_right)
+    for one, other in pairs:
+        pair = left.samples[one], right.samples[other]
+        if pair[0].key == pair[1].key:
+            found.identical += 1
+            continue
+        difference = explain(found.sides, pair)
+        if difference.kind == "masking":
+            found.other_labels += 1
+        else:
+            found.other_ids += 1
+        found.kinds[difference.kind] += 1
+        if len(found.differences) < shown:
+            found.differences.append(difference)
+    return found
+
+
+def explain(sides: tuple[Side, Side], pair: tuple[Sample, Sample]) -> Difference:
+    """Where two versions of a row first differ, and what that is about."""
+    if np.array_equal(pair[0].ids, pair[1].ids):
+        return _masking(sides, pair)
+    spans = _first_difference(pair[0].ids.tolist(), pair[1].ids.tolist())
+    pieces = [sample.ids[slice(*span)].tolist() for sample, span in zip(pair, spans, strict=True)]
+    texts = [side.text(piece) for side, piece in zip(sides, pieces, strict=True)]
+    kind = _kind(sides, pair, spans, pieces, texts)
+    if kind == "cut":
+        counts = [f"{len(piece)} by {side.name}" for side, piece in zip(sides, pieces, strict=True)]
+        message = f"{_quoted(texts[0])} is cut into other tokens: {', '.join(counts)}"
+    elif kind == "truncation":
+        lengths = [f"{side.name} {len(s.ids)}" for side, s in zip(sides, pair, strict=True)]
+        message = f"one of them is cut; tokens: {', '.join(lengths)}"
+    else:
+        has = [
+            f"{side.name} has {_quoted(text) if piece else 'nothing'}"
+            for side, text, piece in zip(sides, texts, pieces, strict=True)
+        ]
+        message = " where ".join(has)
+    return Difference(kind, message, pair, spans)
+
+
+def _first_difference(left: list[int], right: list[int]) -> tuple[Span, Span]:
+    """The first stretch of tokens that differs, on both sides."""
+    most = min(len(left), len(right))
+    start = next((i for i in range(most) if left[i] != right[i]), most)
+    if start == most:
+        return Span(start, len(left)), Span(start, len(right))
+    near = left[start : start + NEAR], right[start : start + NEAR]
+    matcher = SequenceMatcher(None, *near, autojunk=False)
+    changes = [code[1:] for code in matcher.get_opcodes() if code[0] != "equal"]
+    one, one_end, other, other_end = changes[0]
+    return Span(start + one, start + one_end), Span(start + other, start + other_end)
+
+
+def _kind(
+    sides: tuple[Side, Side],
+    pair: tuple[Sample, Sample],
+    spans: tuple[Span, Span],
+    pieces: Sequence[list[int]],
+    texts: Sequence[str],
+) -> Kind:
+    special = sides[0].special | sides[1].special
+    if all(token in special for piece in pieces for token in piece):
+        return "special"
+    if texts[0] == texts[1]:
+        return "cut"
+    if "".join(texts[0].split()) == "".join(texts[1].split()):
+        return "whitespace"
+    for side, sample, span in zip(sides, pair, spans, strict=True):
+        # packs are one token shorter than the limit (llamafactory 0.9.5)
+        if side.limit and len(sample.ids) >= side.limit - 1 and span.end == len(sample.ids):
+            return "truncation"
+    return "text"
+
+
+def _masking(sides: tuple[Side, Side], pair: tuple[Sample, Sample]) -> Difference:
+    left, right = pair[0].trained, pair[1].trained
+    differs = np.flatnonzero(left != right)
+    start = int(differs[0])
+    end = start + 1
+    while end < len(left) and left[end] != right[end] and left[end] == left[start]:
+        end += 1
+    side = sides[0] if left[start] else sides[1]
+    piece = pair[0].ids[start:end].tolist()
+    what = _quoted(side.text(piece))
+    if all(token in side.special for token in piece):
+        what = f"the special token {what}"
+    elif not side.text(piece).strip():
+        before = pair[0].ids[max(start - 1, 0) : start].tolist()
+        what = f"the whitespace {what} behind {_quoted(side.text(before))}"
+    span = Span(start, end)
+    return Difference("masking", f"only {side.name} trains {what}", pair, (span, span))
+
+
+def _quoted(text: str) -> str:
+    cut = text if len(text) <= QUOTED else text[: QUOTED - 3] + "..."
+    return "'" + cut.replace("\n", "\\n") + "'"
