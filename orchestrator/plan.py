@@ -115,9 +115,7 @@ def build(recipe: Recipe, context: Context) -> Plan:
         template=context.template,
         deepspeed=context.deepspeed,
     )
-    backend = BACKENDS[recipe.backend]
-    rendered = backend.render(recipe, paths, context.target)
-    common = backend.tokenization(recipe)
+    rendered = BACKENDS[recipe.backend].render(recipe, paths, context.target)
     stages = [_fetch(recipe, context, layout)]
     stages.append(
         _stage(
@@ -126,7 +124,7 @@ def build(recipe: Recipe, context: Context) -> Plan:
             layout,
             "preprocess",
             "tokenize and mask the data",
-            {"prepared": context.prepared, **({"common": common} if common else {})},
+            {"prepared": context.prepared},
         )
     )
     stages.append(Stage("inspect", "judge which tokens are trained"))
@@ -197,9 +195,11 @@ def _stage(
     arguments: Mapping[str, Any],
 ) -> Stage:
     """A stage in one backend process."""
+    common = BACKENDS[recipe.backend].tokenization(recipe)
     request = {
         **_request(recipe, layout, name),
         "config": str(layout.rendered / f"{name}.yaml"),
+        **({"common": common} if common else {}),
         **arguments,
     }
     argv = local.command(context.python, context.probe, str(layout.request(name)), id=layout.id)

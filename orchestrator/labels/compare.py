@@ -127,12 +127,14 @@ def samples(prepared: Prepared) -> Iterator[Sample]:
     """Every source row in prepared data, packs taken apart."""
     positions = _flat(prepared, "position_ids")
     for part in prepared.columns():
+        # a backend stores them as it likes; keys are bytes
+        ids, labels = part.ids.astype(np.int64), part.labels.astype(np.int64)
         for row in range(len(part.offsets) - 1):
             start, end = int(part.offsets[row]), int(part.offsets[row + 1])
             inside = None if positions is None or part.part else positions[start:end]
             for first, last in _rows_of_a_pack(inside, end - start):
                 here = slice(start + first, start + last)
-                yield Sample(row, part.part, part.ids[here], part.labels[here])
+                yield Sample(row, part.part, ids[here], labels[here])
 
 
 def _flat(prepared: Prepared, name: str) -> "np.ndarray[Any, Any] | None":
@@ -153,8 +155,9 @@ def _rows_of_a_pack(positions: "np.ndarray[Any, Any] | None", length: int) -> It
 
 
 def compare(left: Side, right: Side, shown: int) -> Comparison:
-    """Compare two backends' rows; the first `shown` differences are kept."""
+    """Compare two backends' rows; so many differences are kept, of every kind the first ones."""
     found = Comparison((left, right))
+    kept: list[tuple[int, Difference]] = []
     pairs, alone_left, alone_right = align(
         [sample.key for sample in left.samples],
         [sample.key for sample in right.samples],
@@ -174,8 +177,10 @@ def compare(left: Side, right: Side, shown: int) -> Comparison:
         else:
             found.other_ids += 1
         found.kinds[difference.kind] += 1
-        if len(found.differences) < shown:
-            found.differences.append(difference)
+        if found.kinds[difference.kind] <= shown:
+            kept.append((found.kinds[difference.kind], difference))
+    kept.sort(key=lambda one: one[0])
+    found.differences = [difference for _, difference in kept[:shown]]
     return found
 
 

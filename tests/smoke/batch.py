@@ -2,13 +2,14 @@
 
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from orchestrator import smoke
 from orchestrator.backends.base import Target
 from orchestrator.environments.environment import Environment, find, process_environment
+from orchestrator.files import read_json
 from orchestrator.fingerprint import text_digest
 from orchestrator.labels.prepared import Prepared
 from orchestrator.plan import Context, Plan, build
@@ -93,14 +94,15 @@ def make_twins(families: Iterable[str], folder: Path, backend: str) -> dict[str,
     return made
 
 
-def prepare(backend: str, plans: Iterable[Plan], log: Path) -> list[Prepared]:
-    """Preprocess all plans; raises KeyError with the backend's answer where one failed."""
-    plans = list(plans)
+def prepare(backend: str, plans: Sequence[Plan], log: Path) -> list[list[Prepared]]:
+    """Preprocess all plans: the training data of each, and what was held out if it lies apart."""
     run_requests(find(backend), [plan.layout.request("preprocess") for plan in plans], log)
-    found = []
-    for plan in plans:
-        answer = json.loads(plan.layout.result("preprocess").read_text())
-        if "error" in answer:
-            raise KeyError(answer["error"])
-        found.append(Prepared(Path(answer["dataset"]["train"]), Path(answer["tokenizer"])))
-    return found
+    return [_prepared(plan, log) for plan in plans]
+
+
+def _prepared(plan: Plan, log: Path) -> list[Prepared]:
+    answer = read_json(plan.layout.result("preprocess"))
+    assert isinstance(answer, dict), log.read_text()[-2000:]
+    assert "error" not in answer, answer
+    data, tokenizer = answer["dataset"], Path(answer["tokenizer"])
+    return [Prepared(Path(data[name]), tokenizer) for name in ("train", "validation") if data[name]]

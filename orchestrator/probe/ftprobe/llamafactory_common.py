@@ -16,6 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from .errors import ProbeError
+
 Pairs = list[tuple[list[int], list[int]]]
 
 BRACES, HIDDEN = "{{", "\ue0f7\ue0f8"
@@ -32,7 +34,7 @@ CODE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 @contextmanager
 def common_tokens(options: Mapping[str, Any] | None) -> Iterator[None]:
-    """Read instruction rows as `options` say, and put LLaMA-Factory's templates back at the end.
+    """Read rows as `options` say, and put LLaMA-Factory's own things back at the end.
 
     It writes a default system prompt into its templates, which are there for the next task too.
     """
@@ -40,6 +42,9 @@ def common_tokens(options: Mapping[str, Any] | None) -> Iterator[None]:
     from llamafactory.data.converter import DATASET_CONVERTERS as converters
 
     templates = {name: copy.copy(one) for name, one in template.TEMPLATES.items()}
+    parse = template.parse_template
+    if options and options.get("own"):
+        template.parse_template = partial(parsed, parse, templates["empty"])
     readers = dict(converters)
     if options and options.get("prompt"):
         converters["alpaca"] = partial(InstructionRows, options["prompt"], readers["alpaca"])
@@ -48,6 +53,7 @@ def common_tokens(options: Mapping[str, Any] | None) -> Iterator[None]:
     try:
         yield
     finally:
+        template.parse_template = parse
         converters.update(readers)
         template.TEMPLATES.update(templates)
 
@@ -66,6 +72,20 @@ def common_template(template: Any, tokenizer: Any, options: Mapping[str, Any] | 
     if isinstance(template, ReasoningTemplate):
         return template
     return SlotTokens(template, options)
+
+
+def parsed(parse: Any, stand_in: Any, tokenizer: Any) -> Any:
+    """The tokenizer's template as LLaMA-Factory takes it apart, or a stand-in where it fails.
+
+    It fails with templates that write no system prompt by itself, as Mistral's and Llama 2's. What
+    is tokenized comes from the template as a whole (`OwnTemplateTokens`), so nothing is lost.
+    """
+    try:
+        return parse(tokenizer)
+    except ValueError:
+        made = copy.copy(stand_in)
+        made.stands_in = True
+        return made
 
 
 class Tokens:
@@ -160,9 +180,13 @@ class ChatTokens(Tokens):
         prompt, answer = self.template.encode_oneturn(
             tokenizer, self.trimmed(messages), system, tools
         )
+        return prompt, self.stopped(tokenizer, answer)
+
+    def stopped(self, tokenizer: Any, answer: Sequence[int]) -> list[int]:
+        """An answer up to its last stop token."""
         stops = set(self.get_stop_token_ids(tokenizer))
         last = max((i for i, token in enumerate(answer) if token in stops), default=len(answer))
-        return prompt, answer[: last + 1]
+        return list(answer[: last + 1])
 
     def trimmed(self, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         """The messages without the whitespace that the model's template takes away."""
@@ -222,19 +246,43 @@ class OwnTemplateTokens(ChatTokens):
         """Conversations with tools are left to LLaMA-Factory, which has them as texts."""
         if not tools and all(m["role"] in ("user", "assistant") for m in messages):
             return super().encode_multiturn(tokenizer, messages, system)
+        if getattr(self.template, "stands_in", False):
+            raise ProbeError(
+                "LLaMA-Factory cannot take this model's chat template apart, as tools need it.",
+                hint="Name one of its templates in data.chat_template, or use axolotl.",
+            )
         found: Pairs = self.template.encode_multiturn(
             tokenizer, messages, system, tools, discarding_history_cot
         )
         return found
 
+    def encode_oneturn(
+        self,
+        tokenizer: Any,
+        messages: Sequence[Mapping[str, str]],
+        system: str | None = None,
+        tools: str | None = None,
+    ) -> tuple[list[int], list[int]]:
+        """See the base class."""
+        if not getattr(self.template, "stands_in", False):
+            return super().encode_oneturn(tokenizer, messages, system, tools)
+        text, spans = self.rendered(tokenizer, messages, system or "", tools or "")
+        turns = self.turns(messages[:-1], system or "")
+        asked: str = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True
+        )
+        cut = len(asked) if text.startswith(asked) else spans[-1][0]
+        prompt, answer = (
+            tokenizer(part, add_special_tokens=False)["input_ids"]
+            for part in (text[:cut], text[cut:])
+        )
+        return list(prompt), self.stopped(tokenizer, answer)
+
     def rendered(
         self, tokenizer: Any, messages: Sequence[Mapping[str, str]], system: str, tools: str
     ) -> tuple[str, list[tuple[int, int]]]:
         """See the base class. Answers are found as axolotl finds them, by putting others there."""
-        turns = [dict(m) for m in messages]
-        system = system or self.default_system
-        if system:
-            turns.insert(0, {"role": "system", "content": system.replace(EMPTY, "")})
+        turns = self.turns(messages, system)
 
         def write(conversation: Sequence[Mapping[str, str]]) -> str:
             text: str = tokenizer.apply_chat_template(conversation, tokenize=False)
@@ -251,6 +299,12 @@ class OwnTemplateTokens(ChatTokens):
             found = [differing(text, other) for other in others]
             spans.append((min(start for start, _ in found), max(end for _, end in found)))
         return text, spans
+
+    def turns(self, messages: Sequence[Mapping[str, str]], system: str) -> list[dict[str, str]]:
+        """The messages with the system prompt before them."""
+        system = system or self.default_system
+        first = [{"role": "system", "content": system.replace(EMPTY, "")}] if system else []
+        return [*first, *({"role": m["role"], "content": m["content"]} for m in messages)]
 
 
 class Writer:

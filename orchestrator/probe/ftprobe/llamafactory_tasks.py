@@ -133,7 +133,8 @@ def train(request: Request) -> Result:
     torchaudio_stub.install()
     from llamafactory.train.tuner import run_exp
 
-    run_exp(args=config, callbacks=[callback(recorder)])
+    with common_tokens(request.get("common")):
+        run_exp(args=config, callbacks=[callback(recorder)])
     return recorder.result()
 
 
@@ -152,7 +153,7 @@ def merge(request: Request) -> Result:
     for key in ("quantization_bit", "quantization_method", "quantization_type"):
         config.pop(key, None)
     try:
-        export(config)
+        export(config, request.get("common"))
         if rank() == 0:
             shutil.rmtree(output, ignore_errors=True)
             work.replace(output)
@@ -164,10 +165,11 @@ def merge(request: Request) -> Result:
     return verify(request) if request.get("verify", True) else {"output": str(output)}
 
 
-def export(config: dict[str, Any]) -> None:
+def export(config: dict[str, Any], common: Mapping[str, Any] | None) -> None:
     """Run llamafactory's export."""
     torchaudio_stub.install()
     from llamafactory.train.tuner import export_model
 
-    with backend_errors("Merging", "The base must be the model that the adapter was trained on."):
+    hint = "The base must be the model that the adapter was trained on."
+    with backend_errors("Merging", hint), common_tokens(common):
         export_model(config)
