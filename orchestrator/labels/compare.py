@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,8 +25,9 @@ KINDS: dict[Kind, str] = {
     "truncation": "truncation",
     "masking": "masking",
 }
-NEAR = 256
-"""How many tokens from the first difference on are looked at to tell where it ends."""
+NEAR = (32, 256)
+"""How many tokens from the first difference on are looked at to tell where it ends: the second
+number where the first is too few."""
 QUOTED = 60
 
 
@@ -35,8 +37,8 @@ class Sample:
 
     row: int
     part: str
-    ids: "np.ndarray[Any, np.dtype[np.int64]]"
-    labels: "np.ndarray[Any, np.dtype[np.int64]]"
+    ids: "np.ndarray[Any, np.dtype[np.int32]]"
+    labels: "np.ndarray[Any, np.dtype[np.int32]]"
 
     @property
     def trained(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
@@ -45,9 +47,11 @@ class Sample:
         return trained
 
     @property
-    def key(self) -> tuple[str, bytes, bytes]:
+    def key(self) -> tuple[str, bytes]:
         """Equal for equal samples."""
-        return self.part, self.ids.tobytes(), self.trained.tobytes()
+        digest = blake2b(self.ids.tobytes(), digest_size=16)
+        digest.update(self.trained.tobytes())
+        return self.part, digest.digest()
 
 
 class Side:
@@ -127,8 +131,8 @@ def samples(prepared: Prepared) -> Iterator[Sample]:
     """Every source row in prepared data, packs taken apart."""
     positions = _flat(prepared, "position_ids")
     for part in prepared.columns():
-        # a backend stores them as it likes; keys are bytes
-        ids, labels = part.ids.astype(np.int64), part.labels.astype(np.int64)
+        # a backend stores them as it likes; keys are made of bytes
+        ids, labels = part.ids.astype(np.int32), part.labels.astype(np.int32)
         for row in range(len(part.offsets) - 1):
             start, end = int(part.offsets[row]), int(part.offsets[row + 1])
             inside = None if positions is None or part.part else positions[start:end]
@@ -213,10 +217,13 @@ def _first_difference(left: list[int], right: list[int]) -> tuple[Span, Span]:
     start = next((i for i in range(most) if left[i] != right[i]), most)
     if start == most:
         return Span(start, len(left)), Span(start, len(right))
-    near = left[start : start + NEAR], right[start : start + NEAR]
-    matcher = SequenceMatcher(None, *near, autojunk=False)
-    changes = [code[1:] for code in matcher.get_opcodes() if code[0] != "equal"]
-    one, one_end, other, other_end = changes[0]
+    for near in NEAR:
+        pieces = left[start : start + near], right[start : start + near]
+        codes = SequenceMatcher(None, *pieces, autojunk=False).get_opcodes()
+        first = next(i for i, code in enumerate(codes) if code[0] != "equal")
+        if first + 1 < len(codes):  # something equal follows
+            break
+    one, one_end, other, other_end = codes[first][1:]
     return Span(start + one, start + one_end), Span(start + other, start + other_end)
 
 
