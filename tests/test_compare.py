@@ -212,9 +212,10 @@ def test_what_the_probe_is_told() -> None:
     chat = {"data.sources": [{"path": "user/data", "format": "messages"}]}
     assert told(**chat, **{"data.chat_template": "llama3"}) == {
         "own": False, "trim": ["system", "user", "assistant"], "default_system": None,
-        "last_only": False,
+        "last_only": False, "cut": None,
     }  # fmt: skip
     assert told(**chat, **{"data.chat_template": "tokenizer"})["own"] is True
+    assert told(**{"data.overlong": "truncate", "data.sequence_length": 64})["cut"] == 64
     assert told(**{"data.tokenization": "backend"}) is None
     assert told(**{"training.stage": "pretrain"}) is None
     history = {"path": "user/data", "format": "alpaca", "columns": {"history": "before"}}
@@ -244,6 +245,10 @@ def test_runs_of_masked_and_trained_ids() -> None:
     assert probe.pairs([1, 2, 3, 4, 5, 6], flags) == [([1], [2, 3]), ([4], [5]), ([6], [])]
     assert probe.pairs([1, 2], [True, False]) == [([], [1]), ([2], [])]
     assert probe.one_pair([1, 2, 3, 4, 5, 6], flags) == [([1], [2, 3, 4, 5])]
+    whole = [([1], [2, 3]), ([4], [5])]
+    assert probe.cut(whole, None) == probe.cut(whole, 5) == whole
+    assert probe.cut(whole, 4) == [([1], [2, 3]), ([4], [])]
+    assert probe.cut(whole, 2) == [([1], [2])]
     assert probe.one_pair([1, 2], [False, False]) == [([1, 2], [])]
 
 

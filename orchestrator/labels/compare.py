@@ -199,15 +199,15 @@ def explain(sides: tuple[Side, Side], pair: tuple[Sample, Sample]) -> Difference
     if kind == "cut":
         counts = [f"{len(piece)} by {side.name}" for side, piece in zip(sides, pieces, strict=True)]
         message = f"{_quoted(texts[0])} is cut into other tokens: {', '.join(counts)}"
-    elif kind == "truncation":
-        lengths = [f"{side.name} {len(s.ids)}" for side, s in zip(sides, pair, strict=True)]
-        message = f"one of them is cut; tokens: {', '.join(lengths)}"
     else:
         has = [
             f"{side.name} has {_quoted(text) if piece else 'nothing'}"
             for side, text, piece in zip(sides, texts, pieces, strict=True)
         ]
         message = " where ".join(has)
+    if kind == "truncation":
+        lengths = [f"{side.name} {len(s.ids)}" for side, s in zip(sides, pair, strict=True)]
+        message = f"cut rows (tokens: {', '.join(lengths)}): {message}"
     return Difference(kind, message, pair, spans)
 
 
@@ -235,17 +235,17 @@ def _kind(
     texts: Sequence[str],
 ) -> Kind:
     special = sides[0].special | sides[1].special
-    if all(token in special for piece in pieces for token in piece):
-        return "special"
     if texts[0] == texts[1]:
         return "cut"
+    # rows of packs are one token shorter than the limit (llamafactory 0.9.5)
+    full = any(s.limit and len(x.ids) >= s.limit - 1 for s, x in zip(sides, pair, strict=True))
+    if full and any(span.end == len(x.ids) for span, x in zip(spans, pair, strict=True)):
+        return "truncation"
+    if all(token in special for piece in pieces for token in piece):
+        return "special"
     if "".join(texts[0].split()) == "".join(texts[1].split()):
         return "whitespace"
-    for side, sample, span in zip(sides, pair, spans, strict=True):
-        # packs are one token shorter than the limit (llamafactory 0.9.5)
-        if side.limit and len(sample.ids) >= side.limit - 1 and span.end == len(sample.ids):
-            return "truncation"
-    return "text"
+    return "truncation" if full else "text"
 
 
 def _masking(sides: tuple[Side, Side], pair: tuple[Sample, Sample]) -> Difference:

@@ -111,7 +111,7 @@ def _tokens(side: Side, sample: Sample, span: Span) -> Iterator[dict[str, Any]]:
 
 def _short(side: Side, sample: Sample) -> str:
     text = side.text(sample.ids.tolist()).replace("\n", "\u23ce")
-    return text if len(text) <= 120 else text[:119] + "\u2026"
+    return text if len(text) <= 120 else "\u2026" + text[-119:]
 
 
 def _missing(found: Comparison, side: Side, samples: list[Sample]) -> str:

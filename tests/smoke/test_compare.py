@@ -83,6 +83,7 @@ class Case:
         return "-".join((self.recipe, self.family, self.rows.__name__, *what))
 
 
+CUT = (("data.overlong", "truncate"), ("data.sequence_length", 100))
 OWN = (("data.chat_template", "tokenizer"),)
 CASES = (
     Case("qwen-lora-chat", "qwen2", conversations),
@@ -91,6 +92,7 @@ CASES = (
     Case("mistral-qlora", "mistral", instructions),
     Case("llama-full-z2", "llama3", instructions),
     Case("mistral-dpo", "mistral", shipped),
+    Case("qwen-lora-chat", "qwen2", shipped, CUT),
     # harder: SentencePiece-like tokenizers, BOS, templates of the tokenizer's own
     Case("mistral-qlora", "gemma", instructions),
     Case("qwen-lora-chat", "phi3", shipped, (("data.chat_template", "phi3"),)),

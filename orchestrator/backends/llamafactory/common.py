@@ -27,18 +27,23 @@ def options(recipe: Recipe) -> dict[str, Any] | None:
         return None
     if any(source.columns.get(name) for source in sources for name in MEDIA):
         return None
+    # the first tokens, as axolotl; llamafactory shortens every turn, and packs one token less
+    room = data.sequence_length - (1 if data.packing else 0)
+    most = room if data.overlong == "truncate" else None
     if data.chat_template == ALPACA:
         plain = all(s.format == "alpaca" and not column(s, "history") for s in sources)
         systems = {bool(column(source, "system")) for source in sources}
         if not plain or len(systems) > 1 or recipe.training.stage != "sft":
             return None
-        return {"prompt": alpaca_prompt(recipe, has_system=True in systems).as_dict()}
+        prompt = alpaca_prompt(recipe, has_system=True in systems).as_dict()
+        return {"prompt": prompt, "cut": most}
     known = TEMPLATES.get(data.chat_template)
     return {
         "own": data.chat_template == TOKENIZER,
         "trim": list(known.trims) if known else [],
         "default_system": data.default_system,
         "last_only": data.train_on == "last_assistant",
+        "cut": most,
     }
 
 

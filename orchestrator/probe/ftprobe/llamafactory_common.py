@@ -66,7 +66,7 @@ def common_template(template: Any, tokenizer: Any, options: Mapping[str, Any] | 
     if not options or not tokenizer.is_fast or not plain or template.efficient_eos:
         return template
     if options.get("prompt"):
-        return InstructionTokens(template)
+        return InstructionTokens(template, options)
     if options.get("own") and tokenizer.chat_template:
         return OwnTemplateTokens(template, options)
     if isinstance(template, ReasoningTemplate):
@@ -93,8 +93,9 @@ class Tokens:
 
     efficient_eos = False
 
-    def __init__(self, template: Any) -> None:
+    def __init__(self, template: Any, options: Mapping[str, Any]) -> None:
         self.template = template
+        self.most: int | None = options.get("cut")
         self.mm_plugin = template.mm_plugin
         self.preserve_thinking = template.preserve_thinking
         self.code = CODE
@@ -127,14 +128,14 @@ class InstructionTokens(Tokens):
         self, tokenizer: Any, messages: Sequence[Mapping[str, str]], *_: Any
     ) -> Pairs:
         """The one turn."""
-        return [self.encode_oneturn(tokenizer, messages)]
+        return cut([self.encode_oneturn(tokenizer, messages)], self.most)
 
 
 class ChatTokens(Tokens):
     """A conversation whose text is tokenized at once. `last_only`: train the last answer only."""
 
     def __init__(self, template: Any, options: Mapping[str, Any]) -> None:
-        super().__init__(template)
+        super().__init__(template, options)
         self.trim = frozenset(options.get("trim") or ())
         self.last_only = bool(options.get("last_only"))
 
@@ -166,7 +167,7 @@ class ChatTokens(Tokens):
             stop = next((i for i in behind if ids[i] in stops), None)
             for i in (*touched, *(() if stop is None else (stop,))):
                 trained[i] = True
-        return one_pair(ids, trained) if self.last_only else pairs(ids, trained)
+        return one_pair(ids, trained) if self.last_only else cut(pairs(ids, trained), self.most)
 
     def encode_oneturn(
         self,
@@ -379,6 +380,20 @@ def pairs(ids: Sequence[int], trained: Sequence[bool]) -> Pairs:
         else:
             masked = run
     return [*found, (masked, [])] if masked else found
+
+
+def cut(found: Pairs, most: int | None) -> Pairs:
+    """The first ids only, where LLaMA-Factory would shorten every turn."""
+    if most is None:
+        return found
+    result: Pairs = []
+    for masked, run in found:
+        head = masked[:most]
+        tail = run[: most - len(head)]
+        most -= len(head) + len(tail)
+        if head or tail:
+            result.append((head, tail))
+    return result
 
 
 def one_pair(ids: Sequence[int], trained: Sequence[bool]) -> Pairs:
