@@ -13,6 +13,7 @@ from orchestrator.labels.alignment import align
 from orchestrator.labels.compare import Comparison, Side, compare
 from orchestrator.labels.compare_view import advice, document, show
 from orchestrator.labels.prepared import IGNORED, Prepared
+from orchestrator.probe.ftprobe import axolotl_pairs
 from orchestrator.probe.ftprobe import llamafactory_common as probe
 from orchestrator.prompts import alpaca_prompt
 from tests.helpers import ft, loaded
@@ -238,6 +239,28 @@ def test_rendering_for_use_without_ft_says_what_differs(tmp_path: Path) -> None:
     assert "FT408" in done.err
     plain = ft("recipe", "render", "mistral-qlora", "--out", tmp_path)
     assert "FT408" not in plain.err
+    pairs = ft("recipe", "render", "mistral-dpo", "--backend", "axolotl", "--out", tmp_path)
+    assert "axolotl writes BOS twice" in pairs.err
+
+
+def test_pairs_are_tokenized_as_they_are_judged() -> None:
+    begin_id = TOKENIZER.encode(BEGIN).ids
+
+    def encode(text: str, *, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": begin_id * add_special_tokens + TOKENIZER.encode(text).ids}
+
+    tokens = axolotl_pairs.PairTokens(None)
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokens(encode, text)["input_ids"]
+        return found
+
+    for prompt in ("<s>ask\n", "<s>ask\n\nmore\n"):  # the second starts as the first
+        begin = TOKENIZER.encode(prompt).ids
+        assert ids(prompt) == begin
+        assert begin[:1] == begin_id
+        for answer in ("\nyes</s>", "no</s>"):
+            assert ids(prompt + answer) == begin + TOKENIZER.encode(answer).ids
 
 
 def test_runs_of_masked_and_trained_ids() -> None:

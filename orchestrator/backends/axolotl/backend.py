@@ -46,8 +46,15 @@ class Axolotl:
         return None
 
     def by_itself(self, recipe: Recipe) -> Iterator[Finding]:
-        """Nothing."""
-        yield from ()
+        """What a run of ft puts right (see `probe/ftprobe/axolotl_pairs.py`)."""
+        if recipe.training.stage == "dpo":
+            yield Finding(
+                "FT408",
+                "note",
+                "without ft, axolotl writes BOS twice in dpo if the tokenizer adds one",
+                field="training.stage",
+                fix="run it with ft",
+            )
 
     def findings(self, recipe: Recipe) -> Iterator[Finding]:
         """What axolotl 0.19.0 cannot do, or does otherwise."""
