@@ -271,6 +271,7 @@ def standalone(
         findings = [capabilities.allowed(finding) for finding in findings]
     if has_errors(findings):
         raise RecipeError(findings)
+    findings += placed(list(BACKENDS[loaded.recipe.backend].by_itself(loaded.recipe)), loaded)
     recipe, beside = loaded.recipe, loaded.file.resolve().parent
 
     def where(name: str) -> str:
