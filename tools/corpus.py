@@ -14,8 +14,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import verdicts
-
 from orchestrator.deep import GPUS
 from orchestrator.importing.importer import Imported, import_file
 from orchestrator.ui import screen
@@ -46,7 +44,7 @@ def measure(folder: Path, *, describe: bool = True, deep: str = "") -> dict[str,
             name: _backend([r for r in results if r.kind.kind == name], folder) for name in BACKENDS
         },
         "deep": {
-            name: verdicts.compare([r for r in results if r.kind.kind == name], folder, deep)
+            name: _verdicts().compare([r for r in results if r.kind.kind == name], folder, deep)
             for name in BACKENDS
             if deep
         },
@@ -105,7 +103,14 @@ def show(figures: dict[str, Any]) -> None:
         listed = ", ".join(f"{key} {n}" for key, n in list(row["unknown_keys"].items())[:40])
         print(f"unknown keys of {name}: {listed}")
     if figures["deep"]:
-        verdicts.show(figures["deep"])
+        _verdicts().show(figures["deep"])
+
+
+def _verdicts() -> Any:
+    """The part that needs the backends, from beside this file."""
+    import verdicts
+
+    return verdicts
 
 
 def main() -> int:
