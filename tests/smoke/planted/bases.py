@@ -83,7 +83,9 @@ class Base:
             family,
             leading=tuple(t for t in family.leading if t not in self.without),
             trailing=tuple(t for t in family.trailing if t not in self.without),
-            chat_template=family.chat_template if self.chat_template is None else self.chat_template,
+            chat_template=family.chat_template
+            if self.chat_template is None
+            else self.chat_template,
         )
 
 

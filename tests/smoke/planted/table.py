@@ -20,7 +20,7 @@ CHATS, TALKS = chats(), chats(system=False)
 SINGLE = [{"messages": row["messages"][-2:]} for row in TALKS]
 ASKED = instructions()
 PAIRS = preferences()
-FRESH = chats(seed=1)
+FRESH = [row for row in chats(seed=1) if row not in CHATS]
 """Rows that are in no other set."""
 
 
@@ -171,6 +171,16 @@ def mask_some_rows(sequence: Sequence) -> None:
         sequence.labels[:] = [IGNORED] * len(sequence.labels)
 
 
+def train_headers(sequence: Sequence) -> None:
+    """Put the labels of the headers of answers in."""
+    for turn in sequence.turns:
+        if turn.role == "assistant":
+            position = min([*turn.tokens, *turn.border]) - 1
+            while sequence.ids[position] != sequence.ids[turn.stop]:
+                sequence.labels[position] = sequence.ids[position]
+                position -= 1
+
+
 def train_padding(made: Made) -> None:
     """Pad every row and train it."""
     pad = made.answer["pad_id"]
@@ -265,10 +275,11 @@ def on_axolotl() -> list[Case]:
     """Mistakes on axolotl."""
     plain, alpaca = Base("plain"), {"data.chat_template": "alpaca"}
 
-    def case(code: str, name: str, base: Base = LLAMA3, rows: list[Row] = CHATS, **more: Any) -> Case:
+    def case(
+        code: str, name: str, base: Base = LLAMA3, rows: list[Row] = CHATS, **more: Any
+    ) -> Case:
         return Case(f"{code}-{name}", AXOLOTL, base, rows, code=code, **more)
 
-    nobody = {"roles_to_train": [], "train_on_eos": None}
     return [
         case("FT501", "role-of-no-row", how="configuration",
              edit_data=setting(roles_to_train=["model"])),
@@ -289,11 +300,10 @@ def on_axolotl() -> list[Case]:
         case("FT508", "cut", how="recipe",
              recipe={"data.sequence_length": 160, "data.overlong": "truncate"}),
         case("FT509", "dropped", how="recipe",
-             recipe={"data.sequence_length": 200, "data.overlong": "drop"}),
+             recipe={"data.sequence_length": 160, "data.overlong": "drop"}),
         case("FT530", "inputs-too", plain, ASKED, format="alpaca", recipe=alpaca,
              how="configuration", edit=setting(train_on_inputs=True), also=HEADERS),
-        case("FT531", "no-generation-prompt", Base("llama3", chat_template=NO_PROMPT), SINGLE,
-             how="template", edit_data=setting(**nobody)),
+        case("FT531", "headers", how="arrow", rewrite=relabel(train_headers)),
         case("FT532", "dated", Base("llama3", chat_template=DATED), how="template",
              recipe={"data.chat_template": "llama3"}),
         case("FT532", "chatml-for-qwen", Base("qwen2"), how="recipe",
@@ -313,7 +323,9 @@ def on_llamafactory() -> list[Case]:
     plain, alpaca = Base("plain"), {"data.chat_template": "alpaca"}
     cut = frozenset({"FT508"})
 
-    def case(code: str, name: str, base: Base = LLAMA3, rows: list[Row] = CHATS, **more: Any) -> Case:
+    def case(
+        code: str, name: str, base: Base = LLAMA3, rows: list[Row] = CHATS, **more: Any
+    ) -> Case:
         return Case(f"{code}-{name}", LLAMAFACTORY, base, rows, code=code, **more)
 
     return [
@@ -348,14 +360,15 @@ def on_llamafactory() -> list[Case]:
         case("FT532", "mistral-v1", Base("mistral-v1"), TALKS, how="recipe",
              recipe={"data.chat_template": "mistral"}),
         case("FT532", "phi3", Base("phi3"), how="recipe", recipe={"data.chat_template": "phi3"}),
+        # parse_template takes three characters too many where BOS is not in the template
+        case("FT532", "letters-lost", Base("chatml-llama"), how="template",
+             also=frozenset({"FT538"})),
         case("FT533", "injected", rows=rows_with(injected)),
         case("FT534", "twice", rows=[*CHATS, *CHATS[3:9]]),
         case("FT535", "leaked", validation=[*FRESH[:12], *CHATS[20:24]]),
         case("FT536", "padding", Base("qwen2"), how="arrow", rewrite=train_padding),
         case("FT537", "small-embedding", Base("llama3", missing_rows=4), how="base"),
         case("FT538", "no-im-start", Base("chatml", without=("<|im_start|>",)), how="tokenizer"),
-        case("FT538", "first-letters-lost", Base("chatml-llama"), how="template",
-             also=frozenset({"FT532"})),
     ]  # fmt: skip
 
 

@@ -6,9 +6,9 @@ searched in them one after the other, and what is trained is then counted by wha
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,15 @@ class Words:
         kind = json.loads(self.tokenizer.to_str())
         self.bytelevel = "ByteLevel" in json.dumps(kind["decoder"])
         self.nfc = kind["normalizer"] is not None
+        self.known: dict[int, bytes] = {}
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes of a token; of one that is unknown, none."""
+        if token not in self.known:
+            self.known[token] = self._bytes_of(token)
+        return self.known[token]
+
+    def _bytes_of(self, token: int) -> bytes:
         if token in self.added:
             return str(self.added[token]).encode()
         text = self.tokenizer.id_to_token(token) or ""
@@ -107,7 +113,7 @@ class Turn:
     border: list[int]
     """Positions of tokens that are only partly in it."""
     stop: int = -1
-    """Position of the special token right behind an answer."""
+    """Position of the special token right behind the content."""
 
 
 @dataclass
@@ -126,7 +132,8 @@ class Sequence:
     def template(self) -> list[int]:
         """Positions of header tokens: of no content, no stop, not the one behind a stop."""
         taken = {p for turn in self.turns for p in (*turn.tokens, *turn.border, turn.stop)}
-        ends = {turn.stop + step for turn in self.turns if turn.stop >= 0 for step in (1, 2)}
+        answers = [turn for turn in self.turns if turn.role == "assistant" and turn.stop >= 0]
+        ends = {turn.stop + step for turn in answers for step in (1, 2)}
         left = taken | ends | self.silent
         return [p for p in range(len(self.ids)) if p not in left]
 
@@ -149,107 +156,144 @@ def contents(row: Row, part: str) -> list[tuple[str, str, bool]]:
     ]
 
 
-def locate(words: Words, ids: list[int], wanted: list[tuple[str, str, bool]]) -> list[Turn] | None:
-    """Find contents in a sequence, one after the other; None if one is not there."""
+@dataclass(frozen=True)
+class Bytes:
+    """A sequence as bytes: those of each token, where they end, all of them."""
+
+    ids: list[int]
+    pieces: list[bytes]
+    ends: list[int]
+    text: bytes
+
+
+def as_bytes(words: Words, ids: list[int]) -> Bytes:
+    """The bytes of a sequence."""
     pieces = [words.bytes_of(token) for token in ids]
-    ends = list(accumulate(len(piece) for piece in pieces))
-    text = b"".join(pieces)
-    turns, cursor = [], 0
+    return Bytes(ids, pieces, list(accumulate(map(len, pieces))), b"".join(pieces))
+
+
+def locate(words: Words, where: Bytes, wanted: list[tuple[str, str, bool]]) -> list[Turn] | None:
+    """Find contents in a sequence, one after the other; None if one is not there."""
+    spans, cursor = [], 0
     for role, content, wants in wanted:
         needle = words.needle(content)
-        start = text.find(needle, cursor)
+        start = where.text.find(needle, cursor)
         if start < 0:
             return None
         cursor = start + len(needle)
-        turns.append(_turn(words, ids, (pieces, ends), (start, cursor), role))
-        if not wants:
-            turns[-1].stop = -1
-            if role == "assistant":
-                turns[-1].role = "history"
-    return turns
+        role = "history" if role == "assistant" and not wants else role
+        spans.append((role, start, cursor))
+    return [_turn(words, where, span) for span in spans]
 
 
-def _turn(
-    words: Words,
-    ids: list[int],
-    text: tuple[list[bytes], list[int]],
-    span: tuple[int, int],
-    role: str,
-) -> Turn:
-    (pieces, ends), (start, end) = text, span
+def _turn(words: Words, where: Bytes, span: tuple[str, int, int]) -> Turn:
+    role, start, end = span
+    ids, pieces = where.ids, where.pieces
     inside, border = [], []
-    for position, piece_end in enumerate(ends):
+    for position, piece_end in enumerate(where.ends):
         begin = piece_end - len(pieces[position])
         if begin >= start and piece_end <= end and piece_end > begin:
             inside.append(position)
         elif begin < end and piece_end > start:
             border.append(position)
     following = max([*inside, *border]) + 1
+    while following < len(ids) and not pieces[following].strip():
+        following += 1  # whitespace that the template did not trim
     found = following < len(ids) and ids[following] in words.special
-    stop = following if role == "assistant" and found else -1
-    return Turn(role, inside, border, stop)
+    return Turn(role, inside, border, following if found else -1)
+
+
+def rows_of(folder: Path, words: Words) -> Iterator[dict[str, Any]]:
+    """Prepared rows with ids and labels: those of LLaMA-Factory's packs one by one, axolotl's
+    preference texts as TRL will tokenize them."""
+    for row in read_table(folder).to_pylist():
+        if "prompt" in row:
+            yield dict(_tokenized(row, words))
+            continue
+        bounds = (row.get("packing_params") or {}).get("sequence_boundaries") or []
+        padding = (row.get("packing_params") or {}).get("right_padding_length") or 0
+        if not bounds:
+            yield row
+        for start, end in pairwise(bounds[:-1] if padding else bounds):
+            yield {name: row[name][start:end] for name in ("input_ids", "labels")}
+
+
+def _tokenized(row: dict[str, Any], words: Words) -> Iterator[tuple[str, list[int]]]:
+    prompt = words.tokenizer.encode(row["prompt"], add_special_tokens=False).ids
+    for part in ("chosen", "rejected"):
+        answer = words.tokenizer.encode(row[part], add_special_tokens=False).ids
+        yield f"{part}_input_ids", prompt + answer
+        yield f"{part}_labels", [IGNORED] * len(prompt) + answer
 
 
 def sequences(folder: Path, tokenizer: Path, rows: list[Row]) -> Iterator[Sequence]:
     """Every prepared sequence with its source row; sequences of no row are left out."""
     words = Words(tokenizer)
     left = dict(enumerate(rows))
-    for prepared in read_table(folder).to_pylist():
-        source = -1
-        for part in PARTS:
-            if part + "input_ids" not in prepared:
-                continue
-            ids, labels = prepared[part + "input_ids"], prepared[part + "labels"]
-            for index in [source] if source >= 0 else list(left):
-                turns = locate(words, ids, contents(rows[index], part))
-                if turns is not None:
-                    source = index
-                    left.pop(index, None)
-                    yield Sequence(index, ids, labels, turns, words.silent(ids))
-                    break
+    for prepared in rows_of(folder, words):
+        for source, part, turns in _match(words, prepared, left):
+            seen = sum(prepared.get(f"{part}attention_mask") or [1] * 10**6)  # padding left out
+            ids, labels = (prepared[f"{part}{name}"][:seen] for name in ("input_ids", "labels"))
+            yield Sequence(source, ids, labels, turns, words.silent(ids))
+            left.pop(source, None)
+
+
+def _match(
+    words: Words, prepared: dict[str, Any], left: dict[int, Row]
+) -> list[tuple[int, str, list[Turn]]]:
+    """The row that explains most of a prepared row, and where its contents are, per part."""
+    best: tuple[int, list[tuple[int, str, list[Turn]]]] = (0, [])
+    there = {
+        part: as_bytes(words, prepared[f"{part}input_ids"])
+        for part in PARTS
+        if f"{part}input_ids" in prepared
+    }
+    for index, row in left.items():
+        parts = []
+        for part, where in there.items():
+            turns = locate(words, where, contents(row, part))
+            if turns is None:
+                break
+            parts.append((index, part, turns))
+        else:
+            explained = sum(len(turn.tokens) for _, _, turns in parts for turn in turns)
+            best = max(best, (explained, parts), key=lambda found: found[0])
+    return best[1]
 
 
 @dataclass
 class Summary:
     """What a prepared data set trains, counted."""
 
-    found: int = 0
     answers: int = 0
     silent: int = 0
     """Answers of which nothing is trained."""
+    forgotten: int = 0
+    """Silent answers in sequences that train something."""
     partly: int = 0
     stopless: int = 0
-    """Answers whose stop is missing or not trained."""
+    """Trained answers whose stop is missing or not trained."""
     foreign: int = 0
     """Tokens of user and system texts that are trained."""
     template: int = 0
     """Tokens of headers that are trained."""
-    empty: int = 0
-    """Sequences in which nothing is trained."""
-    sources: list[int] = field(default_factory=list)
-
-    @property
-    def sound(self) -> bool:
-        """Whether every answer is trained, with its stop, and nothing else."""
-        wrong = self.silent + self.partly + self.stopless + self.foreign + self.template
-        return self.answers > 0 and wrong + self.empty == 0
 
 
-def summarize(folder: Path, tokenizer: Path, rows: list[Row]) -> Summary:
-    """Count what a prepared data set trains."""
+def summarize(found: Iterable[Sequence]) -> Summary:
+    """Count what prepared sequences train."""
     result = Summary()
-    for sequence in sequences(folder, tokenizer, rows):
-        result.found += 1
-        result.sources.append(sequence.source)
-        result.empty += sequence.trained(list(range(len(sequence.ids)))) == 0
+    for sequence in found:
         result.template += sequence.trained(sequence.template)
+        something = sequence.trained(list(range(len(sequence.ids)))) > 0
         for turn in sequence.turns:
             trained = sequence.trained(turn.tokens)
+            stopped = turn.stop >= 0 and sequence.labels[turn.stop] != IGNORED
             if turn.role != "assistant":
-                result.foreign += trained
+                result.foreign += trained + stopped
                 continue
             result.answers += 1
             result.silent += trained == 0
+            result.forgotten += trained == 0 and something
             result.partly += 0 < trained < len(turn.tokens)
-            result.stopless += turn.stop < 0 or sequence.labels[turn.stop] == IGNORED
+            result.stopless += trained > 0 and not stopped
     return result
