@@ -1,14 +1,21 @@
 """Every mistake is named, by its own name, and sound data by none."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from orchestrator.labels.judge import Subject, judge
 from tests.smoke.planted.making import Case, Made, make_all
+from tests.smoke.planted.mutations import KINDS, flipped, flips
 from tests.smoke.planted.proof import observed
-from tests.smoke.planted.table import CASES, CLEAN, PLANTED
+from tests.smoke.planted.table import BACKENDS, CASES, CLEAN, PLANTED, SMALL
 
 pytestmark = pytest.mark.backend
+
+CODES = {f"FT{code}" for code in (*range(501, 510), *range(530, 539))}
+FLIPS = 6
+"""How many flips of each kind, per case."""
 
 
 @pytest.fixture(scope="session")
@@ -18,15 +25,45 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Made]:
     return lambda case: cases[case.id]
 
 
+def named(made: Made, dataset: Path | None = None) -> set[str]:
+    """The codes of the verdict's warnings and errors."""
+    subject = Subject(
+        recipe=made.recipe,
+        dataset=dataset or made.dataset,
+        tokenizer=made.tokenizer,
+        validation=made.validation,
+        sources=made.sources,
+        validation_sources=made.validation_sources,
+        base=str(made.base),
+    )
+    return {f.code for f in judge(subject).findings if f.level in ("warning", "error")}
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_the_mistake_is_there_and_no_other(case: Case, made: Callable[[Case], Made]) -> None:
     seen = observed(made(case))
     assert seen - case.also == ({case.code} if case.code else set())
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_the_verdict_names_exactly_the_mistake(case: Case, made: Callable[[Case], Made]) -> None:
+    assert named(made(case)) - case.also == ({case.code} if case.code else set())
+
+
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.id)
+def test_the_verdict_notices_every_flip(
+    case: Case, made: Callable[[Case], Made], tmp_path: Path
+) -> None:
+    missed = [
+        (flip, found)
+        for flip in flips(made(case), FLIPS)
+        if (found := named(made(case), flipped(made(case), flip, tmp_path / "flipped")))
+        != {KINDS[flip.kind]}
+    ]
+    assert missed == []
+
+
 def test_the_table_is_whole() -> None:
-    codes = [*range(501, 510), *range(530, 539)]
-    for backend in ("axolotl", "llamafactory"):
-        planted = {case.code for case in PLANTED if case.backend == backend}
-        assert planted == {f"FT{code}" for code in codes}
+    for backend in BACKENDS:
+        assert {case.code for case in PLANTED if case.backend == backend} == CODES
     assert len({case.id for case in CASES}) == len(CASES) == len(CLEAN) + len(PLANTED)

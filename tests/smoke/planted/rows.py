@@ -21,8 +21,8 @@ SYSTEMS = (
     "Réponds poliment; code in\tfences.",
 )
 CODE = (
-    "```python\ndef total(values):\n\tresult = 0\n    # two ways to indent\n\n    for value in values:\n"
-    "        result += value\n    return result\n```"
+    "```python\ndef total(values):\n\tresult = 0\n    # two ways to indent\n\n"
+    "    for value in values:\n        result += value\n    return result\n```"
 )
 SPECIAL = (
     ("Say it back: yes", "Say it back: yes"),  # the answer is the question

@@ -181,8 +181,8 @@ def locate(words: Words, where: Bytes, wanted: list[tuple[str, str, bool]]) -> l
         if start < 0:
             return None
         cursor = start + len(needle)
-        role = "history" if role == "assistant" and not wants else role
-        spans.append((role, start, cursor))
+        kind = "history" if role == "assistant" and not wants else role
+        spans.append((kind, start, cursor))
     return [_turn(words, where, span) for span in spans]
 
 
