@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from orchestrator.labels.judge import Subject, judge
+
 from tests.smoke.planted.making import Case, Made, make_all
 from tests.smoke.planted.mutations import KINDS, flipped, flips
 from tests.smoke.planted.proof import observed
@@ -16,6 +16,12 @@ pytestmark = pytest.mark.backend
 CODES = {f"FT{code}" for code in (*range(501, 510), *range(530, 539))}
 FLIPS = 6
 """How many flips of each kind, per case."""
+MUTATED = [
+    *SMALL,
+    *(case for case in CLEAN if case.name in ("clean-alpaca", "clean-packed")),
+    *(case for case in CLEAN if case.id == "llamafactory-clean-preference"),
+]
+"""Sound data whose labels are flipped. axolotl's preference data has no labels yet."""
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +56,7 @@ def test_the_verdict_names_exactly_the_mistake(case: Case, made: Callable[[Case]
     assert named(made(case)) - case.also == ({case.code} if case.code else set())
 
 
-@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", MUTATED, ids=lambda case: case.id)
 def test_the_verdict_notices_every_flip(
     case: Case, made: Callable[[Case], Made], tmp_path: Path
 ) -> None:

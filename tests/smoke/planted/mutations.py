@@ -28,6 +28,7 @@ class Flip:
 
     kind: str
     row: int
+    column: str
     position: int
     label: int
 
@@ -54,12 +55,13 @@ def flips(made: Made, number: int, seed: int = 0) -> Iterator[Flip]:
     found = list(sequences(made.dataset, made.tokenizer, made.case.rows))
     for kind in KINDS:
         for _ in range(number):
-            row = random.randrange(len(found))
-            position = random.choice(places(found[row], kind))
-            token = found[row].ids[position]
+            sequence = random.choice(found)
+            position = random.choice(places(sequence, kind))
+            token = sequence.ids[position]
             masked = kind in ("answer", "stop")
             label = IGNORED if masked else token + 1 if kind == "other" else token
-            yield Flip(kind, row, position, label)
+            column = f"{sequence.part}labels"
+            yield Flip(kind, sequence.row, column, sequence.start + position, label)
 
 
 def flipped(made: Made, flip: Flip, folder: Path) -> Path:
@@ -67,11 +69,11 @@ def flipped(made: Made, flip: Flip, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(made.dataset, folder)
     table = read_table(folder)
-    labels: list[list[int]] = table.column("labels").to_pylist()
+    labels: list[list[int]] = table.column(flip.column).to_pylist()
     assert labels[flip.row][flip.position] != flip.label
     labels[flip.row][flip.position] = flip.label
-    field: Any = table.schema.field("labels")
+    field: Any = table.schema.field(flip.column)
     column = pa.array(labels, type=field.type)
-    place = table.column_names.index("labels")
+    place = table.column_names.index(flip.column)
     write_table(folder, table.set_column(place, field, column))
     return folder

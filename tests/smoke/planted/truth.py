@@ -118,9 +118,12 @@ class Turn:
 
 @dataclass
 class Sequence:
-    """A prepared sequence beside its source row."""
+    """A prepared sequence beside its source row, and where it lies: row, part, first token."""
 
     source: int
+    row: int
+    part: str
+    start: int
     ids: list[int]
     labels: list[int]
     turns: list[Turn]
@@ -206,16 +209,17 @@ def _turn(words: Words, where: Bytes, span: tuple[str, int, int]) -> Turn:
 def rows_of(folder: Path, words: Words) -> Iterator[dict[str, Any]]:
     """Prepared rows with ids and labels: those of LLaMA-Factory's packs one by one, axolotl's
     preference texts as TRL will tokenize them."""
-    for row in read_table(folder).to_pylist():
+    for number, row in enumerate(read_table(folder).to_pylist()):
         if "prompt" in row:
-            yield dict(_tokenized(row, words))
+            yield {**dict(_tokenized(row, words)), "row": number, "start": 0}
             continue
         bounds = (row.get("packing_params") or {}).get("sequence_boundaries") or []
         padding = (row.get("packing_params") or {}).get("right_padding_length") or 0
         if not bounds:
-            yield row
+            yield {**row, "row": number, "start": 0}
         for start, end in pairwise(bounds[:-1] if padding else bounds):
-            yield {name: row[name][start:end] for name in ("input_ids", "labels")}
+            names = ("input_ids", "labels")
+            yield {name: row[name][start:end] for name in names} | {"row": number, "start": start}
 
 
 def _tokenized(row: dict[str, Any], words: Words) -> Iterator[tuple[str, list[int]]]:
@@ -234,7 +238,8 @@ def sequences(folder: Path, tokenizer: Path, rows: list[Row]) -> Iterator[Sequen
         for source, part, turns in _match(words, prepared, left):
             seen = sum(prepared.get(f"{part}attention_mask") or [1] * 10**6)  # padding left out
             ids, labels = (prepared[f"{part}{name}"][:seen] for name in ("input_ids", "labels"))
-            yield Sequence(source, ids, labels, turns, words.silent(ids))
+            place = (prepared["row"], part, prepared["start"])
+            yield Sequence(source, *place, ids, labels, turns, words.silent(ids))
             left.pop(source, None)
 
 
