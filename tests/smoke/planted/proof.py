@@ -14,6 +14,7 @@ from typing import Any
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tests.smoke.planted.making import Made
+from tests.smoke.planted.rows import messages_of
 from tests.smoke.planted.truth import (
     IGNORED,
     Sequence,
@@ -47,12 +48,12 @@ class Look:
     @property
     def asked_for_all(self) -> bool:
         """Whether the recipe wants everything trained."""
-        return self.made.recipe.data.train_on == "all"
+        return self.made.recipe.data.train_on == "all" or self.case.format == "text"
 
     def parts(self, name: str) -> Iterator[list[int]]:
         """All ids or labels."""
         for row in self.rows:
-            yield from (value for key, value in row.items() if key.endswith(name))
+            yield from (value for key, value in row.items() if key.endswith(name) and value)
 
     def text(self, ids: list[int]) -> bytes:
         """The text of ids."""
@@ -148,12 +149,13 @@ def _texts(look: Look) -> Iterator[str]:
     said = [
         message["content"]
         for row in look.case.rows
-        for message in row.get("messages", [])
-        if message["role"] != "assistant"
+        for message in messages_of(row)
+        if message["role"] != "assistant" or "text" in row
     ]
     if any(name in text for name in names for text in said):
         yield "FT533"
-    written = (look.made.base / "chat_template.jinja").is_file() and "alpaca" not in look.case.name
+    chat = look.case.format not in ("alpaca", "text")
+    written = chat and (look.made.base / "chat_template.jinja").is_file()
     limit = look.made.recipe.data.sequence_length
     whole = [sequence for sequence in look.sequences if len(sequence.ids) < limit]
     if written and any(not _same(look, sequence) for sequence in whole):
@@ -171,7 +173,7 @@ def _split(look: Look, ids: list[int]) -> bool:
 def _same(look: Look, sequence: Sequence) -> bool:
     """Whether a sequence says what the base's own template writes."""
     row = look.case.rows[sequence.source]
-    messages = row["messages"]
+    messages = messages_of(row)
     if "chosen" in row:
         answer = look.words.needle(row["chosen"]["content"])
         end = "chosen" if answer in look.text(sequence.ids) else "rejected"

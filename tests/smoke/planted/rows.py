@@ -109,10 +109,44 @@ def preferences(seed: int = 0) -> list[Row]:
     return rows
 
 
-def answers(row: Row) -> list[str]:
-    """What a row should teach, in order; this is the truth, whatever a backend makes of it."""
-    if "messages" in row and "chosen" not in row:
-        return [m["content"] for m in row["messages"] if m["role"] == "assistant"]
+def sharegpt(rows: list[Row]) -> list[Row]:
+    """The rows under ShareGPT's names."""
+    names = {"user": "human", "assistant": "gpt", "system": "system"}
+    return [
+        {
+            "conversations": [
+                {"from": names[message["role"]], "value": message["content"]}
+                for message in row["messages"]
+            ]
+        }
+        for row in rows
+    ]
+
+
+def texts(rows: list[Row]) -> list[Row]:
+    """The rows as plain text."""
+    return [{"text": "\n".join(m["content"] for m in row["messages"])} for row in rows]
+
+
+def messages_of(row: Row) -> list[Message]:
+    """The messages of a row, whatever they are called; alpaca fields and plain text as messages."""
+    if "text" in row:
+        return [{"role": "assistant", "content": row["text"]}]
     if "output" in row:
-        return [str(row["output"])]
-    return [str(row[part]["content"]) for part in ("chosen", "rejected")]
+        asked = [text for text in (row["instruction"], row["input"]) if text]
+        answer = {"role": "assistant", "content": row["output"]}
+        return [*({"role": "user", "content": text} for text in asked), answer]
+    if "conversations" in row:
+        roles = {"human": "user", "gpt": "assistant", "system": "system"}
+        return [{"role": roles[m["from"]], "content": m["value"]} for m in row["conversations"]]
+    return list(row["messages"])
+
+
+def contents(row: Row, part: str = "") -> list[tuple[str, str]]:
+    """Role and text of everything in a row, in the order of the prompt. Texts of the role
+    `assistant` should be trained, and nothing else: this is the truth, whatever a backend does."""
+    said = [(m["role"], str(m["content"])) for m in messages_of(row)]
+    if part:  # of preference rows only the last answer is trained
+        said = [("history" if role == "assistant" else role, text) for role, text in said]
+        said.append(("assistant", str(row[part]["content"])))
+    return said

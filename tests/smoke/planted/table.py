@@ -11,7 +11,15 @@ from typing import Any
 
 from tests.smoke.planted.bases import ALL, Base
 from tests.smoke.planted.making import Case, Config, Made
-from tests.smoke.planted.rows import Row, chats, instructions, preferences, turns
+from tests.smoke.planted.rows import (
+    Row,
+    chats,
+    instructions,
+    preferences,
+    sharegpt,
+    texts,
+    turns,
+)
 from tests.smoke.planted.truth import IGNORED, Sequence, change_rows, sequences
 
 AXOLOTL, LLAMAFACTORY = "axolotl", "llamafactory"
@@ -64,6 +72,10 @@ def clean_families() -> list[Case]:
     return cases
 
 
+TEXT = {AXOLOTL: {}, LLAMAFACTORY: {"training.stage": "pretrain"}}
+"""What plain text needs: LLaMA-Factory takes it in another stage."""
+
+
 def clean_ways(backend: str) -> list[Case]:
     """Other ways to train that are sound."""
     alpaca = {"data.chat_template": "alpaca"}
@@ -74,6 +86,8 @@ def clean_ways(backend: str) -> list[Case]:
         Case("clean-alpaca", backend, plain, ASKED, format="alpaca", recipe=alpaca),
         Case("clean-preference", backend, LLAMA3, PAIRS, format="preference",
              recipe=named | {"training.stage": "dpo"}),
+        Case("clean-sharegpt", backend, LLAMA3, sharegpt(CHATS), format="sharegpt"),
+        Case("clean-text", backend, LLAMA3, texts(TALKS), format="text", recipe=TEXT[backend]),
         Case("clean-validation", backend, LLAMA3, CHATS, validation=FRESH),
         Case("clean-all", backend, LLAMA3, CHATS, recipe={"data.train_on": "all"}),
         Case("clean-packed", backend, LLAMA3, CHATS,
@@ -270,6 +284,8 @@ def booked(index: int) -> Row:
     return {"messages": turns([(book, "I read it. " * 60 + "The end.")])}
 
 
+BEGUN = [{"text": f"<|begin_of_text|>{row['text']}"} for row in texts(TALKS)]
+"""Texts that were rendered before, with their BOS."""
 LONG_ASKED = [
     {"messages": turns([(f"{i}: " + "So it went on. " * 120, f"It did, {i} times, they all say.")])}
     for i in range(20)
@@ -307,6 +323,7 @@ def on_axolotl() -> list[Case]:
         case("FT505", "phi3", Base("phi3"), how="recipe"),
         case("FT506", "old-settings", Base("llama3", stops=("<|end_of_text|>",)), how="base"),
         case("FT507", "template", Base("llama3", chat_template=DOUBLED), how="template"),
+        case("FT507", "text", rows=BEGUN, format="text", also=frozenset({"FT533"})),
         case("FT508", "cut", how="recipe",
              recipe={"data.sequence_length": 160, "data.overlong": "truncate"}),
         case("FT509", "dropped", how="recipe",
@@ -348,6 +365,8 @@ def on_llamafactory() -> list[Case]:
         case("FT505", "masked", how="arrow", rewrite=relabel(mask_stops)),
         case("FT506", "old-settings", Base("llama3", stops=("<|end_of_text|>",)), how="base"),
         case("FT507", "template", Base("llama3", chat_template=DOUBLED), SINGLE, how="template"),
+        case("FT507", "text", rows=BEGUN, format="text", recipe=TEXT[LLAMAFACTORY],
+             also=frozenset({"FT533"})),
         case("FT508", "cut", how="recipe",
              recipe={"data.sequence_length": 160, "data.overlong": "truncate"}),
         case("FT508", "books", rows=[*SINGLE, *map(booked, range(3))], also=frozenset({"FT502"}),
@@ -377,6 +396,9 @@ def on_llamafactory() -> list[Case]:
         case("FT535", "leaked", validation=[*FRESH[:12], *CHATS[20:24]]),
         case("FT536", "padding", Base("qwen2"), how="arrow", rewrite=train_padding),
         case("FT537", "small-embedding", Base("llama3", missing_rows=4), how="base"),
+        # the template's stop words become new tokens, which are the last ones
+        case("FT537", "new-tokens", Base("plain"), how="recipe", also=frozenset({"FT506"}),
+             recipe={"data.chat_template": "chatml"}),
         case("FT538", "no-im-start", Base("chatml", without=("<|im_start|>",)), how="tokenizer"),
     ]  # fmt: skip
 

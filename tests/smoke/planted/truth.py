@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from tests.smoke.planted.rows import Row
+from tests.smoke.planted.rows import Row, contents
 
 IGNORED = -100
 SPACE = "\u2581"
@@ -145,20 +145,6 @@ class Sequence:
         return sum(self.labels[p] != IGNORED for p in positions)
 
 
-def contents(row: Row, part: str) -> list[tuple[str, str, bool]]:
-    """Role, text and whether it should be trained, in the order of the prompt."""
-    if "output" in row:
-        asked = [row["instruction"], row["input"]]
-        return [("user", text, False) for text in asked if text] + [
-            ("assistant", row["output"], True)
-        ]
-    if not part:
-        return [(m["role"], m["content"], m["role"] == "assistant") for m in row["messages"]]
-    return [(m["role"], m["content"], False) for m in row["messages"]] + [
-        ("assistant", row[part.rstrip("_")]["content"], True)
-    ]
-
-
 @dataclass(frozen=True)
 class Bytes:
     """A sequence as bytes: those of each token, where they end, all of them."""
@@ -175,17 +161,16 @@ def as_bytes(words: Words, ids: list[int]) -> Bytes:
     return Bytes(ids, pieces, list(accumulate(map(len, pieces))), b"".join(pieces))
 
 
-def locate(words: Words, where: Bytes, wanted: list[tuple[str, str, bool]]) -> list[Turn] | None:
+def locate(words: Words, where: Bytes, wanted: list[tuple[str, str]]) -> list[Turn] | None:
     """Find contents in a sequence, one after the other; None if one is not there."""
     spans, cursor = [], 0
-    for role, content, wants in wanted:
+    for role, content in wanted:
         needle = words.needle(content)
         start = where.text.find(needle, cursor)
         if start < 0:
             return None
         cursor = start + len(needle)
-        kind = "history" if role == "assistant" and not wants else role
-        spans.append((kind, start, cursor))
+        spans.append((role, start, cursor))
     return [_turn(words, where, span) for span in spans]
 
 
@@ -213,6 +198,8 @@ def rows_of(folder: Path, words: Words) -> Iterator[dict[str, Any]]:
         if "prompt" in row:
             yield {**dict(_tokenized(row, words)), "row": number, "start": 0}
             continue
+        if "input_ids" in row and "labels" not in row:
+            row["labels"] = list(row["input_ids"])  # pretraining: everything is trained
         bounds = (row.get("packing_params") or {}).get("sequence_boundaries") or []
         padding = (row.get("packing_params") or {}).get("right_padding_length") or 0
         if not bounds:
@@ -256,7 +243,7 @@ def _match(
     for index, row in left.items():
         parts = []
         for part, where in there.items():
-            turns = locate(words, where, contents(row, part))
+            turns = locate(words, where, contents(row, part.rstrip("_")))
             if turns is None:
                 break
             parts.append((index, part, turns))
