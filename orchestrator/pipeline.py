@@ -122,7 +122,7 @@ class Pipeline:
             case "preprocess":
                 return stages.preprocess(self.plan, display, self._process)
             case "inspect":
-                return stages.inspect(self.plan)
+                return stages.inspect(self.plan, display)
             case "train":
                 return stages.train(self.plan, display, self._process)
             case "merge":

@@ -17,11 +17,12 @@ from orchestrator.errors import ArtifactError, BackendError, LabelError
 from orchestrator.exporting import make_export
 from orchestrator.fetching import fetch_all
 from orchestrator.files import read_json, write_json
-from orchestrator.labels.prepared import Prepared
-from orchestrator.labels.report import Report, report
+from orchestrator.labels.facts import Subject
+from orchestrator.labels.judge import Report, judge
 from orchestrator.metrics import read_training
 from orchestrator.plan import Plan, Stage
 from orchestrator.progress import StageDisplay
+from orchestrator.recipe.models import Recipe
 from orchestrator.runs.record import Record
 
 Run = Callable[..., dict[str, Any]]
@@ -88,46 +89,69 @@ def has_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
-def open_prepared(plan: Plan) -> Prepared:
-    """The prepared training data of a plan.
+def subject(recipe: Recipe, context: Mapping[str, Any]) -> Subject:
+    """What the label report looks at. `context` has the fields of `plan.Context`.
 
     Raises:
-        LabelError: it is not there (any more).
+        LabelError: the prepared data is not there (any more).
     """
-    facts = prepared_facts(Path(plan.context.prepared))
+    facts = prepared_facts(Path(context["prepared"]))
     if facts is None:
         raise LabelError(
-            f"there is no prepared data in {plan.context.prepared}", hint="run `ft preprocess`"
+            f"there is no prepared data in {context['prepared']}", hint="run `ft preprocess`"
         )
-    return Prepared(Path(facts["dataset"]["train"]), Path(facts["tokenizer"]))
+    validation = facts["dataset"].get("validation")
+    return Subject(
+        recipe,
+        Path(facts["dataset"]["train"]),
+        Path(facts["tokenizer"]),
+        Path(validation) if validation else None,
+        tuple(context["sources"]),
+        tuple(context["validation_sources"]),
+        context["base"] or _cached_base(recipe),
+    )
 
 
-def inspect(plan: Plan) -> dict[str, Any]:
+def _cached_base(recipe: Recipe) -> str:
+    """Where the base's small files are in the hub's cache; empty if they are not."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(recipe.model.base, "config.json", revision=recipe.model.revision)
+    return str(Path(found).parent) if isinstance(found, str) else ""
+
+
+def inspect(plan: Plan, display: StageDisplay) -> dict[str, Any]:
     """The gate: the label report must find nothing that forbids training.
 
     Raises:
         LabelError: it does.
     """
-    found = report(open_prepared(plan))
+    found = judge(subject(plan.recipe, plan.context.as_dict()))
+    forbidden = found.failures()
+    for finding in found.findings:
+        if finding not in forbidden and finding.level != "note":
+            display.say(f"{finding.level}[{finding.code}]: {finding.message}")
     judge_labels(found)
+    facts = found.facts
     summary = (
-        f"{found.trained_share:.0%} of {found.tokens:,} tokens trained, "
+        f"{facts.trained_share:.0%} of {facts.tokens:,} tokens trained, "
         f"stop {', '.join(found.stop_tokens) or 'none'}"
     )
-    return {**found.as_dict(), "summary": summary}
+    findings = [judged.as_dict() for judged in found.judged]
+    return {**found.summary(), "findings": findings, "summary": summary}
 
 
-def judge_labels(found: Report) -> None:
+def judge_labels(found: Report, fail_on: str | None = None) -> None:
     """Raise what the report forbids.
 
     Raises:
-        LabelError: rows, or all of them, have nothing to learn.
+        LabelError: the labels are wrong in a way that the recipe does not allow.
     """
-    findings = found.findings()
-    if findings:
+    forbidden = found.failures(fail_on)
+    if forbidden:
         raise LabelError(
-            "; ".join(f"[{finding.code}] {finding.message}" for finding in findings),
-            hint="; ".join(finding.fix for finding in findings if finding.fix),
+            "; ".join(f"[{finding.code}] {finding.message}" for finding in forbidden),
+            hint="; ".join(dict.fromkeys(finding.fix for finding in forbidden if finding.fix)),
         )
 
 
@@ -137,7 +161,7 @@ def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     checkpoints = artifacts.complete_checkpoints(output)
     resume = checkpoints[-1] if checkpoints else None
     _drop_broken(output, checkpoints)
-    data = open_prepared(plan).dataset
+    data = subject(plan.recipe, plan.context.as_dict()).dataset
     if resume:
         display.say(f"resume from {resume.name}")
     request = {

@@ -1,7 +1,7 @@
 """The stages as commands of their own, on a recipe or on a run."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -38,7 +38,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `ft`."""
     for name, text in HELP.items():
         app.command(name, help=text)(_stage_command(name))
-    app.command("inspect-tokens")(inspect_tokens)
 
 
 def _stage_command(stage: "StageName") -> Callable[..., Any]:
@@ -54,7 +53,7 @@ def _stage_command(stage: "StageName") -> Callable[..., Any]:
         json_mode(as_json)
         run = run_named(target)
         if run is not None:
-            _no_changes(overrides, backend, smoke)
+            no_changes(overrides, backend, smoke)
             pipeline = reopen(run, install=not no_install, offline=offline)
         else:
             resolved = resolve(load(target, overrides, backend), smoke=smoke, offline=offline)
@@ -67,7 +66,12 @@ def _stage_command(stage: "StageName") -> Callable[..., Any]:
     return command
 
 
-def _no_changes(overrides: list[str] | None, backend: str | None, smoke: bool) -> None:
+def no_changes(overrides: list[str] | None, backend: str | None, smoke: bool) -> None:
+    """Refuse options that only a recipe takes.
+
+    Raises:
+        UsageError: there are some.
+    """
     from orchestrator.errors import UsageError
 
     if overrides or backend or smoke:
@@ -84,73 +88,3 @@ def _has_stage(pipeline: Any, stage: str) -> None:
             f"this recipe has no {stage} stage",
             hint="see output.merge, output.export and adapter.type",
         )
-
-
-def inspect_tokens(
-    target: RecipeOrRun,
-    rows: Annotated[
-        str,
-        typer.Option(help="Rows to show: numbers, ranges, shortest, median, longest, least, most."),
-    ] = "shortest,median,longest",
-    ids: Annotated[bool, typer.Option("--ids", help="Every token as token(label, id).")] = False,
-    overrides: Overrides = None,
-    backend: BackendName = None,
-    smoke: SmokeFlag = False,
-    no_install: NoInstall = False,
-    offline: OfflineFlag = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show which tokens are trained.
-
-    Reads the backend's own prepared data; prepares it first if it is not there.
-    """
-    from orchestrator import stages, ui
-    from orchestrator.errors import UsageError
-    from orchestrator.labels.report import pick_rows, report
-    from orchestrator.labels.view import document, show
-
-    json_mode(as_json)
-    prepared = _prepared(target, overrides, backend, smoke, no_install, offline)
-    found = report(prepared)
-    try:
-        chosen = pick_rows(rows, prepared)
-    except ValueError as error:
-        raise UsageError(str(error), hint="--rows 0,5,longest") from error
-    if as_json:
-        ui.emit(document(found, prepared, chosen))
-    else:
-        show(found, prepared, chosen, ids=ids)
-    if as_json and found.findings():
-        from orchestrator.errors import Exit
-
-        ui.show_findings(found.findings())
-        raise typer.Exit(int(Exit.LABELS))
-    stages.judge_labels(found)
-
-
-def _prepared(
-    target: str,
-    overrides: list[str] | None,
-    backend: str | None,
-    smoke: bool,
-    no_install: bool,
-    offline: bool,
-) -> Any:
-    """The prepared data of a recipe or a run; made now if it is not there yet."""
-    from pathlib import Path
-
-    from orchestrator import stages
-    from orchestrator.labels.prepared import Prepared
-
-    run = run_named(target)
-    if run is not None:
-        _no_changes(overrides, backend, smoke)
-        pipeline = reopen(run, install=not no_install, offline=offline)
-    else:
-        resolved = resolve(load(target, overrides, backend), smoke=smoke, offline=offline)
-        facts = stages.prepared_facts(Path(resolved.facts["prepared"]))
-        if facts is not None:
-            return Prepared(Path(facts["dataset"]["train"]), Path(facts["tokenizer"]))
-        pipeline = start(resolved, install=not no_install)
-    pipeline.run(until="preprocess")
-    return stages.open_prepared(pipeline.plan)

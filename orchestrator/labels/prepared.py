@@ -6,8 +6,9 @@ stream format. Rows have `input_ids` and `labels`; preference data of LLaMA-Fact
 which is tokenized here with the backend's tokenizer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from orchestrator.errors import LabelError
 from orchestrator.files import read_json
+from orchestrator.labels.vocabulary import Ints, Vocabulary
 
 IGNORED = -100
 """Label of a token that the loss leaves out (PyTorch's cross entropy `ignore_index`)."""
@@ -26,6 +28,9 @@ PAIRS = (
     ("rejected_input_ids", "rejected_labels"),
 )
 TEXT_FIELDS = ("chosen", "rejected", "completion")
+POSITIONS = "position_ids"
+BATCH = 1000
+"""Rows that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +50,25 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """Flat ids and labels of many sequences; `offsets` has one entry more than sequences."""
+class Batch:
+    """Some rows of one part, flat.
+
+    `ids` and `labels` have one entry per token; sequence `i` is `offsets[i]:offsets[i + 1]` and
+    belongs to row `rows[i]`, which starts at `bases[i]`. A packed row has several sequences; its
+    padding belongs to the last.
+    """
 
     part: str
-    ids: "np.ndarray[Any, np.dtype[np.int64]]"
-    labels: "np.ndarray[Any, np.dtype[np.int64]]"
-    offsets: "np.ndarray[Any, np.dtype[np.int64]]"
+    ids: Ints
+    labels: Ints
+    offsets: Ints
+    rows: Ints
+    bases: Ints
 
     @property
-    def lengths(self) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    def lengths(self) -> Ints:
         """Tokens per sequence."""
         return np.diff(self.offsets)
-
-    @property
-    def trained(self) -> "np.ndarray[Any, np.dtype[np.int64]]":
-        """Trained tokens per sequence."""
-        sums = np.concatenate(([0], np.cumsum(self.labels != IGNORED)))
-        counts: np.ndarray[Any, np.dtype[np.int64]] = (
-            sums[self.offsets[1:]] - sums[self.offsets[:-1]]
-        )
-        return counts
 
 
 class Prepared:
@@ -74,17 +77,41 @@ class Prepared:
     def __init__(self, dataset: Path, tokenizer: Path) -> None:
         self.dataset = dataset
         self.tokenizer_folder = tokenizer
-        self._tokenizer: Any = None
         self._table: pa.Table | None = None
 
-    @property
+    @cached_property
     def tokenizer(self) -> Any:
         """The backend's tokenizer (a `tokenizers.Tokenizer`)."""
-        if self._tokenizer is None:
-            from tokenizers import Tokenizer
+        from tokenizers import Tokenizer
 
-            self._tokenizer = Tokenizer.from_file(str(self.tokenizer_folder / "tokenizer.json"))
-        return self._tokenizer
+        return Tokenizer.from_file(str(self.tokenizer_folder / "tokenizer.json"))
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What each id stands for."""
+        return Vocabulary.load(self.tokenizer_folder)
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """The arrow files.
+
+        Raises:
+            LabelError: the folder holds no data set.
+        """
+        state = read_json(self.dataset / "state.json")
+        if not isinstance(state, dict):
+            raise LabelError(
+                f"{self.dataset} holds no prepared data", hint="run `ft preprocess` again"
+            )
+        return tuple(self.dataset / entry["filename"] for entry in state.get("_data_files", []))
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        for file in self.files:
+            with self._reading(file), pa.OSFile(str(file)) as source:
+                return pa.ipc.open_stream(source).schema
+        return pa.schema([])
 
     @property
     def table(self) -> pa.Table:
@@ -94,21 +121,10 @@ class Prepared:
             LabelError: the folder holds no readable data set.
         """
         if self._table is None:
-            state = read_json(self.dataset / "state.json")
-            if not isinstance(state, dict):
-                raise LabelError(
-                    f"{self.dataset} holds no prepared data", hint="run `ft preprocess` again"
-                )
             tables = []
-            for entry in state.get("_data_files", []):
-                try:
-                    source = pa.memory_map(str(self.dataset / entry["filename"]))
-                    tables.append(pa.ipc.open_stream(source).read_all())
-                except (pa.ArrowException, OSError) as error:
-                    raise LabelError(
-                        f"{self.dataset / entry['filename']} cannot be read: {error}",
-                        hint="remove the folder; the next run prepares it again",
-                    ) from error
+            for file in self.files:
+                with self._reading(file):
+                    tables.append(pa.ipc.open_stream(pa.memory_map(str(file))).read_all())
             self._table = pa.concat_tables(tables) if tables else pa.table({})
         return self._table
 
@@ -120,71 +136,127 @@ class Prepared:
     @property
     def is_text(self) -> bool:
         """Preference data that the backend has not tokenized yet."""
-        names = self.table.column_names
+        names = self.schema.names
         return not any(name in names for pair in PAIRS for name in pair)
 
-    def columns(self) -> Iterator[Columns]:
-        """Ids and labels of all sequences, one `Columns` per part."""
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What a row consists of: `("",)`, or `chosen` and `rejected`."""
+        names = self.schema.names
         if self.is_text:
-            yield from self._text_columns()
+            return tuple(field for field in TEXT_FIELDS if field in names)
+        return tuple(_part(ids) for ids, _ in PAIRS if ids in names)
+
+    def batches(self, *, packed: bool = False) -> Iterator[Batch]:
+        """All sequences, some rows at a time, so that memory does not grow with the data.
+
+        Raises:
+            LabelError: a file cannot be read.
+        """
+        wanted = [name for pair in PAIRS for name in pair]
+        wanted += [*TEXT_FIELDS, "prompt"] if self.is_text else []
+        wanted += [POSITIONS] if packed else []
+        fields = [i for i, name in enumerate(self.schema.names) if name in wanted]
+        first = 0
+        for file in self.files:
+            with self._reading(file), pa.OSFile(str(file)) as source:
+                options = pa.ipc.IpcReadOptions(included_fields=fields)
+                for record in pa.ipc.open_stream(source, options=options):
+                    for start in range(0, record.num_rows, BATCH):
+                        piece = record.slice(start, BATCH)
+                        yield from self._batch(piece, first + start)
+                    first += record.num_rows
+
+    def _batch(self, record: pa.RecordBatch, first: int) -> Iterator[Batch]:
+        if self.is_text:
+            for part in self.parts:
+                yield self._tokenized(record, part, first)
             return
-        names = self.table.column_names
+        names = record.schema.names
         for ids_name, labels_name in PAIRS:
             if ids_name not in names:
                 continue
-            ids, offsets = _flat(self.table.column(ids_name))
+            ids, offsets = _flat(record.column(ids_name))
             # pretraining data has no labels: every token is trained
-            labels = _flat(self.table.column(labels_name))[0] if labels_name in names else ids
-            yield Columns(ids_name.removesuffix("input_ids").rstrip("_"), ids, labels, offsets)
+            labels = _flat(record.column(labels_name))[0] if labels_name in names else ids
+            owner = np.arange(record.num_rows)
+            bases = offsets[:-1]
+            if POSITIONS in names and not _part(ids_name):
+                positions = _flat(record.column(POSITIONS))[0]
+                offsets, owner = _unpacked(positions, offsets)
+            yield Batch(_part(ids_name), ids, labels, offsets, first + owner, bases[owner])
 
-    def _text_columns(self) -> Iterator[Columns]:
-        for part in TEXT_FIELDS:
-            if part not in self.table.column_names:
-                continue
-            sequences = [self._tokenized(index, part) for index in range(self.rows)]
-            lengths = [len(row.ids) for row in sequences]
-            yield Columns(
-                part,
-                np.array([i for row in sequences for i in row.ids], dtype=np.int64),
-                np.array([i for row in sequences for i in row.labels], dtype=np.int64),
-                np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
-            )
-
-    def _tokenized(self, index: int, part: str) -> Row:
-        row = self.table.slice(index, 1).to_pylist()[0]
-        prompt = self.tokenizer.encode(row["prompt"], add_special_tokens=False).ids
-        answer = self.tokenizer.encode(row[part], add_special_tokens=False).ids
-        return Row(index, part, prompt + answer, [IGNORED] * len(prompt) + answer)
+    def _tokenized(self, record: pa.RecordBatch, part: str, first: int) -> Batch:
+        """Prompt and answer of rows that are text: the prompt is masked."""
+        encode = self.tokenizer.encode_batch
+        prompts = encode(record.column("prompt").to_pylist(), add_special_tokens=False)
+        answers = encode(record.column(part).to_pylist(), add_special_tokens=False)
+        ids: list[int] = []
+        labels: list[int] = []
+        offsets = [0]
+        for prompt, answer in zip(prompts, answers, strict=True):
+            ids += prompt.ids + answer.ids
+            labels += [IGNORED] * len(prompt.ids) + answer.ids
+            offsets.append(len(ids))
+        bounds = np.array(offsets)
+        rows = np.arange(first, first + record.num_rows)
+        return Batch(part, np.array(ids), np.array(labels), bounds, rows, bounds[:-1])
 
     def row(self, index: int) -> list[Row]:
         """The sequences of one row (two for preference pairs)."""
-        if self.is_text:
-            return [
-                self._tokenized(index, part)
-                for part in TEXT_FIELDS
-                if part in self.table.column_names
-            ]
-        values = self.table.slice(index, 1).to_pylist()[0]
+        names = [name for name in self.schema.names if name != POSITIONS]
+        record = self.table.select(names).slice(index, 1).combine_chunks().to_batches()[0]
         return [
-            Row(
-                index,
-                ids.removesuffix("input_ids").rstrip("_"),
-                values[ids],
-                values.get(labels, values[ids]),
-            )
-            for ids, labels in PAIRS
-            if ids in values
+            Row(index, batch.part, batch.ids.tolist(), batch.labels.tolist())
+            for batch in self._batch(record, index)
         ]
 
+    def some(self, indexes: Sequence[int]) -> Iterator[Row]:
+        """Several rows, in the given order."""
+        for index in indexes:
+            yield from self.row(index)
 
-def _flat(
-    column: pa.ChunkedArray,
-) -> tuple["np.ndarray[Any, np.dtype[np.int64]]", "np.ndarray[Any, np.dtype[np.int64]]"]:
+    def _reading(self, file: Path) -> "_Reading":
+        return _Reading(file)
+
+
+class _Reading:
+    """Turns what arrow raises into one clear error."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (pa.ArrowException, OSError)):
+            raise LabelError(
+                f"{self.file} cannot be read: {error}",
+                hint="remove the folder; the next run prepares it again",
+            ) from error
+
+
+def _part(ids_name: str) -> str:
+    return ids_name.removesuffix("input_ids").rstrip("_")
+
+
+def _flat(column: pa.Array) -> tuple[Ints, Ints]:
     """A list column as flat values and offsets."""
-    parts, lengths = [], []
-    for chunk in column.chunks:
-        parts.append(chunk.flatten().to_numpy(zero_copy_only=False))
-        lengths.append(chunk.value_lengths().to_numpy(zero_copy_only=False))
-    values = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-    counts = np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int64)
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    counts = column.value_lengths().to_numpy(zero_copy_only=False)
     return values, np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+
+
+def _unpacked(positions: Ints, offsets: Ints) -> tuple[Ints, Ints]:
+    """The sequences of packed rows, and the row of each: one starts wherever position 0 is.
+
+    LLaMA-Factory pads packed rows with position 0; such a run belongs to the sequence before it.
+    """
+    zero = positions == 0
+    single = zero & ~np.concatenate(([False], zero[:-1]))
+    single &= ~np.concatenate((zero[1:], [False]))
+    single[offsets[:-1][np.diff(offsets) > 0]] = True
+    starts = np.flatnonzero(single)
+    owner = np.searchsorted(offsets, starts, side="right") - 1
+    return np.concatenate((starts, offsets[-1:])), owner

@@ -12,6 +12,7 @@ from pydantic import Field
 from orchestrator.recipe.sections.adapter import Adapter
 from orchestrator.recipe.sections.base import Cadence, Section, Slug
 from orchestrator.recipe.sections.data import ColumnRole, Data, DataFormat, Prompt, Source
+from orchestrator.recipe.sections.inspect import Inspect
 from orchestrator.recipe.sections.model import Dtype, Family, Kernels, Model, Quantization, Tokens
 from orchestrator.recipe.sections.optimizers import Optimizer, Scheduler
 from orchestrator.recipe.sections.preference import Preference
@@ -20,7 +21,8 @@ from orchestrator.recipe.sections.training import Stage, Training
 
 __all__ = [
     "COLUMNS", "STAGE_FORMATS", "Adapter", "BackendName", "Cadence", "ColumnRole", "Data",
-    "DataFormat", "Distributed", "Dtype", "Family", "Fsdp", "Kernels", "Model", "Native",
+    "DataFormat", "Distributed", "Dtype", "Family", "Fsdp", "Inspect", "Kernels", "Model",
+    "Native",
     "Optimizer", "Output", "Preference", "Prompt", "Quantization", "Recipe", "Scheduler",
     "Section", "Source", "Stage", "Strategy", "Tokens", "Tracking", "Training", "column",
 ]  # fmt: skip
@@ -49,6 +51,7 @@ class Recipe(Section):
     training: Training
     distributed: Distributed = Field(default_factory=Distributed)
     tracking: Tracking = Field(default_factory=Tracking)
+    inspect: Inspect = Field(default_factory=Inspect)
     output: Output = Field(default_factory=Output)
     native: Native = Field(default_factory=Native)
 

@@ -206,10 +206,12 @@ DATASETS: dict[str, Callable[[random.Random], Row]] = {
 
 
 def lines(name: str) -> Iterable[str]:
-    """The rows of one data set, from a generator seeded by its own name."""
+    """The rows of one data set, all different, from a generator seeded by its own name."""
     rng = random.Random(f"ft-smoke-{name}")
-    for _ in range(ROWS):
-        yield json.dumps(DATASETS[name](rng), ensure_ascii=False) + "\n"
+    made: dict[str, None] = {}
+    while len(made) < ROWS:
+        made[json.dumps(DATASETS[name](rng), ensure_ascii=False) + "\n"] = None
+    return made
 
 
 def main() -> None:

@@ -176,7 +176,8 @@ class BackendContract:
         assert train["loss"]["last"] < train["loss"]["first"]
         assert len(losses(run)) == STEPS
         inspected = document["stages"]["inspect"]["facts"]
-        assert inspected["empty_count"] == 0
+        assert (inspected["level"], inspected["findings"]) == ("pass", [])
+        assert inspected["traced_share"] == 1.0
         assert 0.02 < inspected["trained_share"] < 0.98
         assert inspected["ends_with_stop"] == 1.0
         if "merge" in document["stages"]:
