@@ -8,13 +8,14 @@ commands, typed one after another on the very files that `ft` rendered.
 import argparse
 import json
 import os
+import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -108,6 +109,35 @@ class Bench:
         self.results[f"{backend} by hand / ft"] = theirs / ours
         print(f"{backend + ' by hand, all commands':<46} {theirs:8.2f} s")
 
+    def labels(self, rows: int) -> None:
+        """The label report on many rows, beside the backend's own preprocessing of them."""
+        words = ["fetch", "qwen-lora-chat", "--smoke", "--json"]
+        made = subprocess.run(
+            [*FT, *words], cwd=self.scratch, env=self.environment(), capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+        data, recipe = self.scratch / "chats.jsonl", self.scratch / "labels.yaml"
+        data.write_text("".join(conversations(rows)))
+        document = {
+            "name": "labels",
+            "model": {"base": json.loads(made.stdout)["context"]["base"]},
+            "data": {
+                "sources": [{"path": str(data), "format": "messages"}],
+                "chat_template": "qwen25",
+            },
+            "training": {"learning_rate": 1e-4, "epochs": 1},
+        }
+        recipe.write_text(dump(document))
+        name = f"axolotl preprocess, {rows:,} rows"
+        theirs = self.time(name, [*FT, "preprocess", str(recipe)])
+        look = [*FT, "inspect-tokens", str(recipe)]
+        first = self.time(f"label report, {rows:,} rows", look)
+        again = self.time("label report, second look", look, repeat=self.repeat)
+        self.results["label report, rows per second"] = rows / (first - again)
+        self.results["preprocess / label report"] = theirs / first
+        speed = self.results["label report, rows per second"]
+        print(f"{'label report without start-up':<46} {speed:8,.0f} rows/s")
+
     def _by_hand(self, backend: str, run: Path, prepared: Path) -> list[tuple[str, list[str]]]:
         """The backend's commands on the rendered files, writing to a folder of their own."""
         mine = self.scratch / f"{backend}-by-hand"
@@ -135,10 +165,28 @@ class Bench:
         ]
 
 
+def conversations(rows: int) -> Iterator[str]:
+    """Chats of about 300 tokens, all different, the same in every run."""
+    rng = random.Random("ft-bench")
+    vocabulary = ["".join(rng.choices("abcdefghijklmnoprstuvw", k=rng.randint(2, 9)))
+                  for _ in range(5000)]  # fmt: skip
+
+    def text(low: int, high: int) -> str:
+        return " ".join(rng.choices(vocabulary, k=rng.randint(low, high)))
+
+    for _ in range(rows):
+        turns = []
+        for _ in range(rng.choice((1, 2, 3))):
+            turns.append({"role": "user", "content": text(5, 20)})
+            turns.append({"role": "assistant", "content": text(10, 40)})
+        yield json.dumps({"messages": turns}) + "\n"
+
+
 def main() -> None:
     """Measure, and print the ratios last."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=5, help="runs of the quick commands")
+    parser.add_argument("--rows", type=int, default=20_000, help="rows of the label report")
     parser.add_argument("--quick", action="store_true", help="start-up times only")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
@@ -148,6 +196,7 @@ def main() -> None:
         if not options.quick:
             bench.pipeline("axolotl")
             bench.pipeline("llamafactory")
+            bench.labels(options.rows)
     print("\nratios (above 1: ft is faster)")
     for name, value in bench.results.items():
         if "/" in name:

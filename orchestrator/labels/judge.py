@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def _key(subject: Subject) -> str:
     """What the facts depend on besides the prepared data itself, which is never changed."""
     state = subject.dataset / "state.json"
     facts = {
-        "version": VERSION,
+        "version": [VERSION, _code()],
         "data": subject.recipe.data.model_dump(mode="json"),
         "stage": subject.recipe.training.stage,
         "tokens": subject.recipe.tokens.model_dump(mode="json"),
@@ -147,6 +147,15 @@ def _key(subject: Subject) -> str:
                   for f in sorted(subject.dataset.glob("*.arrow"))],
     }  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    """A digest of what gathers facts: another release may see more."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _keep(subject: Subject, gathered: Gathered) -> None:

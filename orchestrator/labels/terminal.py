@@ -159,11 +159,12 @@ def _legend() -> "Text":
 
     if ui.screen.out.color_system is None:
         return Text(f"{OPEN}trained{CLOSE}  masked")
-    text = Text("trained", style=TRAINED)
+    text = Text()
+    text.append("trained", style=TRAINED)
     for word, style in (
         ("masked", MASKED), ("trained stop token", STOP), ("masked control token", MASKED_STOP)
     ):  # fmt: skip
-        text.append("  ", style="")
+        text.append("  ")
         text.append(word, style=style)
     return text
 
