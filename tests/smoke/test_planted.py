@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from orchestrator.labels.judge import Subject, judge
 
+from orchestrator.labels.facts import Subject
+from orchestrator.labels.judge import judge
 from tests.smoke.planted.making import Case, Made, make_all
 from tests.smoke.planted.mutations import KINDS, flipped, flips
 from tests.smoke.planted.proof import observed

@@ -5,8 +5,8 @@ are made in a second or two.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,6 @@ class Base:
     """Tokens of `generation_config.json`, if not the family's own."""
     missing_rows: int = 0
     """By how much the embedding is smaller than the vocabulary."""
-    tokens: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def described(self) -> Family:

@@ -365,8 +365,6 @@ def on_llamafactory() -> list[Case]:
         case("FT505", "masked", how="arrow", rewrite=relabel(mask_stops)),
         case("FT506", "old-settings", Base("llama3", stops=("<|end_of_text|>",)), how="base"),
         case("FT507", "template", Base("llama3", chat_template=DOUBLED), SINGLE, how="template"),
-        case("FT507", "text", rows=BEGUN, format="text", recipe=TEXT[LLAMAFACTORY],
-             also=frozenset({"FT533"})),
         case("FT508", "cut", how="recipe",
              recipe={"data.sequence_length": 160, "data.overlong": "truncate"}),
         case("FT508", "books", rows=[*SINGLE, *map(booked, range(3))], also=frozenset({"FT502"}),
