@@ -39,9 +39,13 @@ class Case:
     """Where the mistake is made."""
     also: frozenset[str] = frozenset()
     """Codes that the mistake implies."""
+    unseen: frozenset[str] = frozenset()
+    """Codes that the second look cannot judge here."""
     format: str = "messages"
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the recipe by their dotted names."""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of its source."""
     validation: list[Row] = field(default_factory=list)
     edit: Callable[[Config], None] | None = None
     """Changes the rendered configuration, as one does by hand."""
@@ -151,7 +155,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _source(case: Case, file: Path) -> dict[str, Any]:
-    return {"path": str(file), "format": case.format}
+    return {"path": str(file), "format": case.format, **case.source}
 
 
 def _loaded(case: Case, folder: Path, base: Path) -> Loaded:

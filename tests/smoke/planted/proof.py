@@ -14,7 +14,7 @@ from typing import Any
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tests.smoke.planted.making import Made
-from tests.smoke.planted.rows import messages_of
+from tests.smoke.planted.rows import Row, contents, messages_of
 from tests.smoke.planted.truth import (
     IGNORED,
     Sequence,
@@ -49,6 +49,15 @@ class Look:
     def asked_for_all(self) -> bool:
         """Whether the recipe wants everything trained."""
         return self.made.recipe.data.train_on == "all" or self.case.format == "text"
+
+    @property
+    def expected_rows(self) -> int:
+        """How many rows the recipe leaves to train on."""
+        data, rows = self.made.recipe.data, self.case.rows
+        if data.deduplicate:
+            rows = [row for index, row in enumerate(rows) if row not in rows[:index]]
+        held = 0 if self.case.validation else self.made.answer["validation_rows"]
+        return min(len(rows), data.samples or len(rows)) - int(held)
 
     def parts(self, name: str) -> Iterator[list[int]]:
         """All ids or labels."""
@@ -133,7 +142,7 @@ def _rows(look: Look) -> Iterator[str]:
     limit = look.made.recipe.data.sequence_length
     if any(len(one) == limit for one in ids):
         yield "FT508"
-    if len(look.rows) < len(look.case.rows):
+    if len(look.rows) < look.expected_rows:
         yield "FT509"
     if len(set(map(tuple, ids))) < len(ids):
         yield "FT534"
@@ -154,20 +163,21 @@ def _texts(look: Look) -> Iterator[str]:
     ]
     if any(name in text for name in names for text in said):
         yield "FT533"
-    chat = look.case.format not in ("alpaca", "text")
+    chat = look.case.format not in ("alpaca", "text", "kto", "pieces")
     written = chat and (look.made.base / "chat_template.jinja").is_file()
     limit = look.made.recipe.data.sequence_length
     whole = [sequence for sequence in look.sequences if len(sequence.ids) < limit]
     if written and any(not _same(look, sequence) for sequence in whole):
         yield "FT532"
-    if any(_split(look, sequence.ids) for sequence in look.sequences):
+    if any(_split(look, s.ids, look.case.rows[s.source]) for s in look.sequences):
         yield "FT538"
 
 
-def _split(look: Look, ids: list[int]) -> bool:
+def _split(look: Look, ids: list[int], row: Row) -> bool:
     """Whether a control token is there in pieces."""
     whole = sum(CONTROL.fullmatch(look.words.added.get(token, "")) is not None for token in ids)
-    return len(CONTROL.findall(look.text(ids).decode(errors="replace"))) > whole
+    said = sum(len(CONTROL.findall(text)) for _, text in contents(row))
+    return len(CONTROL.findall(look.text(ids).decode(errors="replace"))) > whole + said
 
 
 def _same(look: Look, sequence: Sequence) -> bool:

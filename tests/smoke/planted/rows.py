@@ -128,10 +128,30 @@ def texts(rows: list[Row]) -> list[Row]:
     return [{"text": "\n".join(m["content"] for m in row["messages"])} for row in rows]
 
 
+def segments(rows: list[Row], bos: str, stop: str) -> list[Row]:
+    """Alpaca rows as pieces of text that say which of them are trained."""
+    return [
+        {
+            "segments": [
+                {"label": False, "text": f"{bos}Q: {row['instruction']}\nA:"},
+                {"label": True, "text": f" {row['output']}{stop}"},
+            ]
+        }
+        for row in rows
+    ]
+
+
 def messages_of(row: Row) -> list[Message]:
     """The messages of a row, whatever they are called; alpaca fields and plain text as messages."""
+    if "segments" in row:
+        asked, answered = (segment["text"] for segment in row["segments"])
+        answered = answered.rpartition("<|")[0]  # the stop is no content
+        return [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
     if "text" in row:
         return [{"role": "assistant", "content": row["text"]}]
+    if "completion" in row:
+        asked, answered = row["prompt"], row["completion"]
+        return [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
     if "output" in row:
         asked = [text for text in (row["instruction"], row["input"]) if text]
         answer = {"role": "assistant", "content": row["output"]}
@@ -144,8 +164,13 @@ def messages_of(row: Row) -> list[Message]:
 
 def contents(row: Row, part: str = "") -> list[tuple[str, str]]:
     """Role and text of everything in a row, in the order of the prompt. Texts of the role
-    `assistant` should be trained, and nothing else: this is the truth, whatever a backend does."""
-    said = [(m["role"], str(m["content"])) for m in messages_of(row)]
+    `assistant` should be trained, and nothing else: this is the truth, whatever a backend does.
+    A message with `train` says it itself."""
+    said = [
+        (m["role"] if m.get("train", True) else "history", str(m["content"]))
+        for m in messages_of(row)
+        if m["content"]
+    ]
     if part:  # of preference rows only the last answer is trained
         said = [("history" if role == "assistant" else role, text) for role, text in said]
         said.append(("assistant", str(row[part]["content"])))

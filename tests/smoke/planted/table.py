@@ -16,6 +16,7 @@ from tests.smoke.planted.rows import (
     chats,
     instructions,
     preferences,
+    segments,
     sharegpt,
     texts,
     turns,
@@ -97,6 +98,58 @@ def clean_ways(backend: str) -> list[Case]:
         last = {"data.train_on": "last_assistant"}
         shared.append(Case("clean-last", backend, LLAMA3, CHATS, recipe=last))
     return shared
+
+
+def clean_shapes(backend: str) -> list[Case]:
+    """Data of unusual shapes that is sound."""
+    prefixes = [
+        {"messages": row["messages"][:end]}
+        for row in TALKS[:16]
+        for end in range(2, len(row["messages"]) + 1, 2)
+    ]
+    short = [
+        {"messages": turns([(f"Is {i} even?", "No." if i % 2 else "Yes.")])} for i in range(60)
+    ]
+    stories = [{"messages": turns([("A story!", f"Once, {i} times.")])} for i in range(60)]
+    share = {"data.validation": 0.25, "training.evaluate": "epoch"}
+    cases = [
+        Case("clean-lookalikes", backend, LLAMA3, rows_with(lookalikes)),
+        Case("clean-samples", backend, LLAMA3, CHATS, recipe={"data.samples": 20}),
+        Case("clean-share", backend, LLAMA3, CHATS, recipe=share),
+        Case("clean-prefixes", backend, LLAMA3, prefixes),
+        Case("clean-short", backend, LLAMA3, short),
+        Case("clean-stories", backend, LLAMA3, stories),
+        Case("clean-edges", backend, Base("qwen2"), rows_with(edged)),
+    ]
+    if backend == AXOLOTL:
+        return [
+            *cases,
+            Case("clean-flags", backend, LLAMA3, rows_with(flagged),
+                 source={"columns": {"train": "train"}}),
+            Case("clean-once", backend, LLAMA3, [*CHATS, *CHATS[3:9]],
+                 recipe={"data.deduplicate": True}),
+            Case("clean-pieces", backend, LLAMA3, format="pieces", unseen=frozenset({"FT533"}),
+                 rows=segments(ASKED, "<|begin_of_text|>", "<|eot_id|>")),
+            Case("clean-trimmed", backend, LLAMA3, rows_with(edged)),
+            Case("clean-tools", backend, LLAMA3, rows_with(called)),
+        ]  # fmt: skip
+    rated = [
+        {"prompt": row["instruction"], "completion": row["output"], "label": index % 2 == 0}
+        for index, row in enumerate(ASKED)
+    ]
+    return [
+        *cases,
+        # the end of a turn is a label alone: the id is the start of the next one
+        Case("clean-gemma2", backend, Base("gemma"), TALKS, also=frozenset({"FT532"}),
+             recipe={"data.chat_template": "gemma2"}),
+        Case("clean-wordless", backend, LLAMA3, rows_with(wordless), unseen=frozenset({"FT531"})),
+        Case("clean-default-system", backend, Base("chatml"), TALKS, unseen=frozenset({"FT532"}),
+             recipe={"data.chat_template": "chatml", "data.default_system": "Be nice."}),
+        Case("clean-kto", backend, LLAMA3, rated, format="kto",
+             recipe={"data.chat_template": "llama3", "training.stage": "kto"}),
+        Case("clean-alpaca-chat", backend, LLAMA3, ASKED, format="alpaca",
+             recipe={"data.chat_template": "llama3"}),
+    ]  # fmt: skip
 
 
 def clean_small() -> list[Case]:
@@ -244,10 +297,42 @@ def doubly_asked(index: int, row: Row) -> Row:
 def marked(index: int, row: Row) -> Row:
     """Every third row says that its answers but the last are not to be trained."""
     for message in row["messages"]:
+        message["keep"] = message["role"] == "assistant"
+    if index % 3 == 0:
+        for message in row["messages"][:-1]:
+            message["keep"] = False
+    return row
+
+
+def lookalikes(_: int, row: Row) -> Row:
+    """Text that looks like control tokens and templates, but is none."""
+    row["messages"][-2]["content"] += " <|foo|> <b>x</b> [INST] </s> {{ x }}"
+    row["messages"][-1]["content"] += " <|bar|> <s> {% y %} ### Response: ok"
+    return row
+
+
+def flagged(index: int, row: Row) -> Row:
+    """Rows that say themselves which answers are trained."""
+    for message in row["messages"]:
         message["train"] = message["role"] == "assistant"
     if index % 3 == 0:
         for message in row["messages"][:-1]:
             message["train"] = False
+    return row
+
+
+def wordless(index: int, row: Row) -> Row:
+    """Some answers have no text."""
+    if index % 15 == 3:
+        row["messages"][-1]["content"] = ""
+    return row
+
+
+def called(index: int, row: Row) -> Row:
+    """A tool is called first."""
+    if row["messages"][0]["role"] == "user":
+        asked = {"role": "assistant", "content": f"call({index})"}
+        row["messages"][1:1] = [asked, {"role": "tool", "content": f"result {index}"}]
     return row
 
 
@@ -315,7 +400,7 @@ def on_axolotl() -> list[Case]:
         case("FT503", "inputs-too", how="configuration", edit=setting(train_on_inputs=True),
              also=frozenset({"FT530"})),
         case("FT504", "turns-marked", rows=rows_with(marked),
-             how="configuration", edit_data=setting(message_field_training="train")),
+             how="configuration", edit_data=setting(message_field_training="keep")),
         case("FT504", "parts-marked", rows=rows_with(detailed), how="configuration",
              edit_data=setting(message_field_training_detail="detail")),
         case("FT505", "no-ends", how="configuration", edit_data=setting(train_on_eos="none")),
@@ -367,6 +452,9 @@ def on_llamafactory() -> list[Case]:
         case("FT507", "template", Base("llama3", chat_template=DOUBLED), SINGLE, how="template"),
         case("FT508", "cut", how="recipe",
              recipe={"data.sequence_length": 160, "data.overlong": "truncate"}),
+        # the end of a long question goes, and the header of the answer with it
+        case("FT508", "headers-lost", rows=LONG_ASKED, how="recipe",
+             recipe={"data.sequence_length": 256, "data.overlong": "truncate"}),
         case("FT508", "books", rows=[*SINGLE, *map(booked, range(3))], also=frozenset({"FT502"}),
              recipe={"data.sequence_length": 256, "data.overlong": "truncate"}),
         case("FT509", "two-questions", rows=rows_with(doubly_asked)),
@@ -389,6 +477,8 @@ def on_llamafactory() -> list[Case]:
         # parse_template takes three characters too many where BOS is not in the template
         case("FT532", "letters-lost", Base("chatml-llama"), how="template",
              also=frozenset({"FT538"})),
+        # a template that is taken from the tokenizer writes answers of tools as the user's
+        case("FT532", "tools", rows=rows_with(called)),
         case("FT533", "injected", rows=rows_with(injected)),
         case("FT534", "twice", rows=[*CHATS, *CHATS[3:9]]),
         case("FT535", "leaked", validation=[*FRESH[:12], *CHATS[20:24]]),
@@ -403,5 +493,10 @@ def on_llamafactory() -> list[Case]:
 
 PLANTED = [*on_axolotl(), *on_llamafactory()]
 SMALL = clean_small()
-CLEAN = [*clean_families(), *clean_ways(AXOLOTL), *clean_ways(LLAMAFACTORY), *SMALL]
+CLEAN = [
+    *clean_families(),
+    *(case for backend in BACKENDS for case in clean_ways(backend)),
+    *(case for backend in BACKENDS for case in clean_shapes(backend)),
+    *SMALL,
+]
 CASES = [*CLEAN, *PLANTED]

@@ -275,7 +275,8 @@ def summarize(found: Iterable[Sequence]) -> Summary:
     """Count what prepared sequences train."""
     result = Summary()
     for sequence in found:
-        result.template += sequence.trained(sequence.template)
+        # not where the label is another token: some templates end turns so
+        result.template += sum(sequence.labels[p] == sequence.ids[p] for p in sequence.template)
         something = sequence.trained(list(range(len(sequence.ids)))) > 0
         for turn in sequence.turns:
             trained = sequence.trained(turn.tokens)
