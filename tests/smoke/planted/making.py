@@ -221,7 +221,12 @@ def _start(backend: str, cases: list[Case], folder: Path) -> "subprocess.Popen[s
     return subprocess.Popen(
         [str(environment.python), str(DRIVER), str(PROBE), str(listed)],
         cwd=folder,
-        env=process_environment(environment, offline=True),
+        env=process_environment(
+            environment,
+            offline=True,
+            # of its own: the usual one is locked by whatever else prepares data just now
+            extra={"HF_DATASETS_CACHE": str(folder / f"cache-{backend}")},
+        ),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
