@@ -57,7 +57,7 @@ def known_gpu(name: str) -> str:
 
 
 def ask(
-    recipes: Sequence[Loaded], *, gpu: str = "a100", install: bool = True
+    recipes: Sequence[Loaded], *, gpu: str = "h100", install: bool = True
 ) -> list[list[Finding]]:
     """The findings of each recipe's backend, in the same order; one process per backend.
 
@@ -76,8 +76,9 @@ def ask(
                 for index in chosen
                 for question in _write(index, recipes[index], gpu, Path(scratch, str(index)))
             ]
-            verdicts = _answers(environment, questions, recipes, gpu, Path(scratch))
-            for question, verdict in zip(questions, verdicts, strict=True):
+            items = [_asked(q, recipes[q.recipe].recipe, gpu) for q in questions]
+            answers = verdicts(environment, items, Path(scratch))
+            for question, verdict in zip(questions, answers, strict=True):
                 new = _unheard(verdict, heard.setdefault(question.recipe, set()))
                 label = BACKENDS[backend].label
                 found[question.recipe] += _findings(label, question.file, new)
@@ -117,21 +118,26 @@ def _write(index: int, loaded: Loaded, gpu: str, folder: Path) -> list[Question]
     return [Question(index, name, folder / name) for name in names]
 
 
-def _answers(
-    environment: Environment,
-    questions: Sequence[Question],
-    recipes: Sequence[Loaded],
-    gpu: str,
-    scratch: Path,
-) -> list[dict[str, Any]]:
-    def config(question: Question) -> dict[str, Any]:
-        target = target_of(recipes[question.recipe].recipe, gpu)
-        return {
-            "config": str(question.path),
-            "kind": KINDS[question.file],
-            "capabilities": {**GPUS[gpu], "n_gpu": target.processes},
-        }
+def _asked(question: Question, recipe: Recipe, gpu: str) -> dict[str, Any]:
+    return item(question.path, gpu, KINDS[question.file], target_of(recipe, gpu).processes)
 
+
+def item(config: Path, gpu: str, kind: str = "train", processes: int = 1) -> dict[str, Any]:
+    """One configuration to judge, for so many GPUs of that name."""
+    capabilities = {**GPUS[gpu], "n_gpu": processes}
+    return {"config": str(config), "kind": kind, "capabilities": capabilities}
+
+
+def verdicts(
+    environment: Environment, items: Sequence[Mapping[str, Any]], scratch: Path
+) -> list[dict[str, Any]]:
+    """What the backend says of each configuration, in the same order; from one process.
+
+    Relative paths in a configuration count from `scratch`.
+
+    Raises:
+        BackendError: the process failed as a whole.
+    """
     request = scratch / f"{environment.name}.request.json"
     result = scratch / f"{environment.name}.result.json"
     log = scratch / f"{environment.name}.log"
@@ -143,7 +149,7 @@ def _answers(
             "task": "validate_all",
             "result": str(result),
             "events": None,
-            "configs": [config(question) for question in questions],
+            "configs": items,
         },
     )
     # whatever GPUs this machine has: the target's are described in the request
@@ -153,8 +159,8 @@ def _answers(
     done = shell.follow(process, log=log)
     answer = read_json(result)
     if done.exit_code == 0 and isinstance(answer, dict) and "verdicts" in answer:
-        verdicts: list[dict[str, Any]] = answer["verdicts"]
-        return verdicts
+        found: list[dict[str, Any]] = answer["verdicts"]
+        return found
     said = answer.get("error", {}) if isinstance(answer, dict) else {}
     raise BackendError(
         f"{environment.name} could not be asked: {said.get('message') or done.reason}",
@@ -187,7 +193,7 @@ def _findings(label: str, file: str, verdict: Mapping[str, Any]) -> list[Finding
     found += [
         Finding(
             "FT522",
-            "error",
+            "warning" if key.startswith("datasets[") else "error",
             f"{label} drops {key!r} of {file} without a word",
             fix="remove it if it is under native; else it is a bug in ft: please report it",
         )

@@ -16,6 +16,7 @@ from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check, has_errors, machine, placed
 from orchestrator.checks.counts import from_rows
 from orchestrator.checks.output import resuming
+from orchestrator.checks.packages import packages
 from orchestrator.data_check import Progress, read_data
 from orchestrator.environments.environment import Environment, find
 from orchestrator.environments.home import home
@@ -60,7 +61,7 @@ def find_problems(
         if rows:
             found += placed(list(from_rows(recipe, rows)), loaded)
         found += placed(list(machine.look(recipe, beside)), loaded)
-    found += placed(list(resuming(recipe)), loaded)
+    found += placed([*resuming(recipe), *packages(recipe)], loaded)
     return found
 
 

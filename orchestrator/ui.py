@@ -51,7 +51,11 @@ screen = Screen()
 
 def say(message: "RenderableType") -> None:
     """A result for people; nothing in JSON mode."""
-    if not screen.json_mode:
+    if screen.json_mode:
+        return
+    if isinstance(message, str):
+        raw(message)
+    else:
         screen.out.print(message)
 
 
@@ -91,9 +95,12 @@ STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 def show_findings(findings: Iterable["Finding"]) -> None:
     """Findings on stderr, one line each and the fix below it."""
-    from rich.text import Text
-
     for finding in findings:
+        if not sys.stderr.isatty():
+            sys.stderr.write(f"{finding}\n")
+            continue
+        from rich.text import Text
+
         start = f"{finding.place}: " if finding.place else ""
         line = Text(start)
         line.append(f"{finding.level}[{finding.code}]", style=STYLES[finding.level])

@@ -64,6 +64,7 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("FT241", {"native.axolotl": {"output_dir": "x"}}),
     ("FT241", {"native.llamafactory": {"hf_hub_token": "x"}}),
     ("FT401", {"backend": "llamafactory", "adapter.alpha": 0.5}),
+    ("FT601", {"adapter.alpha": 0.5}),
     ("FT401", {"data.sources": CHAT, "data.chat_template": "llama3", "data.default_system": "x"}),
     ("FT401", {"backend": "llamafactory", "data.sources": [{"path": "a/b", "format": "text"}]}),
     ("FT401", {"backend": "llamafactory", "data.validation_sources": [
@@ -130,7 +131,6 @@ SOUND: list[dict[str, Any]] = [
      "data.validation": 9, "training.warmup_steps": 5},
     {"training.scheduler": "constant_with_warmup", "training.warmup_ratio": 0.1},
     {"model.attention": "flash_attention_2"},
-    {"adapter.alpha": 0.5},
     {"data.validation": 0.5, "training.evaluate": "epoch"},
     {"native.axolotl": {"sequence_len": 5}},
     {"backend": "llamafactory", "native.llamafactory": {"lora_rank": 5}},

@@ -262,3 +262,23 @@ def test_path_that_reads_as_a_hub_id(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (finding,) = check_data(recipe, tmp_path)
     assert (finding.code, finding.level) == ("FT301", "warning")
+
+
+def test_named_files_and_their_type_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    row = '{"instruction": "a", "output": ""}\n'
+    (folder / "one.dump").write_text(row)
+    (folder / "other.jsonl").write_text(row)
+
+    def found(**source: Any) -> list[str]:
+        sources = [{"format": "alpaca", **source}]
+        recipe = loaded(**{"data.sources": sources}).recipe
+        return [finding.code for finding in check_data(recipe, tmp_path)]
+
+    assert found(path="data", files="one.dump", file_type="json") == ["FT306"]
+    assert found(path="data/one.dump", file_type="json") == ["FT306"]
+    assert found(path="json", files=["data/one.dump"]) == ["FT306"]
+    assert found(path="data", files="*.jsonl") == ["FT306"]
+    assert found(path="data", files="missing.jsonl") == ["FT301"]
+    assert found(path="data/one.dump") == ["FT303"]

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import LabelError, UsageError
 from orchestrator.labels import judge as judging
+from orchestrator.labels import terminal
+from orchestrator.labels.document import document, sample
 from orchestrator.labels.facts import Subject
 from orchestrator.labels.judge import judge
+from orchestrator.labels.lengths import measure
 from orchestrator.labels.picking import containing, failing, pick_rows
 from orchestrator.stages import judge_labels
 from tests.label_world import (
@@ -357,3 +360,79 @@ def test_padding_token_is_named(tmp_path: Path) -> None:
     report = judge(world(tmp_path, train_padding))
     example = next(j for j in report.judged if j.finding.code == "FT536").examples[0]
     assert example["offending"] == PAD
+
+
+def test_lengths_tell_what_a_limit_cuts_and_pads(tmp_path: Path) -> None:
+    subject = world(tmp_path)
+    rows = [{"input_ids": [9] * n, "labels": [9] * n} for n in (*[100] * 98, 200, 500)]
+    save(subject.dataset, rows)
+    found = measure(judge(subject))
+    assert found.percentiles["50"] == 100
+    assert found.percentiles["100"] == 500
+    assert found.suggestion == 256
+    at = {candidate.length: candidate for candidate in found.candidates}
+    assert set(at) == {128, 256, 512}
+    assert (at[128].cut_rows, at[512].cut_rows) == (0.02, 0.0)
+    assert at[128].cut_tokens == round(1 - (98 * 100 + 256) / 10_500, 4)
+    assert at[512].padding == round(1 - 10_500 / 51_200, 4)
+    assert at[512].packed_sequences == 21
+
+
+def test_the_document_says_it_all(tmp_path: Path) -> None:
+    subject = world(tmp_path, mask_second_answer)
+    report = judge(subject)
+    made = json.loads(json.dumps(document(report, subject, [2, 0])))
+    assert (made["version"], made["verdict"], made["rows_total"]) == (2, "error", len(ROWS))
+    assert [row["row"] for row in made["rows"]] == [2, 0]
+    row = made["rows"][0]
+    assert row["codes"] == ["FT504"]
+    assert row["source"].endswith("data.jsonl:3")
+    roles = [role for _, _, role in row["spans"] if role != "template"]
+    assert roles == ["user", "assistant", "user", "assistant"]
+    start, end, _ = row["spans"][3]
+    text = "".join(made["vocabulary"][str(token)] for token in row["ids"][start:end])
+    assert text == "1\n\n- a list\n- of: things"
+    assert [row["ids"][i] for s, n in row["trained"] for i in range(s, s + n)] == [
+        label for label in row["labels"] if label != -100
+    ]
+    assert made["findings"][0]["examples"][0]["offending"] == "Y"
+    compact = document(report, subject, [0], compact=True)
+    assert {"labels", "text"} & set(compact["rows"][0]) == set()
+
+
+def test_rows_on_a_page_are_a_sample_with_what_is_found(tmp_path: Path) -> None:
+    report = judge(world(tmp_path, mask_second_answer))
+    assert sample(report) == list(range(len(ROWS)))
+    assert 2 in sample(report, limit=3)
+
+
+def test_what_people_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = judge(world(tmp_path, mask_second_answer))
+    terminal.show(report, [2])
+    shown = capsys.readouterr().out
+    assert "row 2: " in shown
+    assert "data.jsonl:3  FT504" in shown
+    assert "\u27e61\u23ce\n\u23ce\n- a list" in shown
+    assert "error[FT504] answer-untrained: an answer is not trained, or only in part" in shown
+    assert "why: " in shown
+    assert "fix: " in shown
+
+
+def test_a_long_row_is_shortened_unless_all_of_it_is_asked_for(tmp_path: Path) -> None:
+    rows = [[("user", "word " * 300), ("assistant", "yes")]]
+    report = judge(world(tmp_path, rows=rows, data={"sequence_length": 4096}))
+    row, vocabulary = report.prepared.row(0)[0], report.prepared.vocabulary
+    short = terminal.row_text(row, vocabulary, whole=False).plain
+    assert "tokens more" in short
+    assert "yes" in short
+    assert len(short) < 700
+    assert len(terminal.row_text(row, vocabulary, whole=True).plain) > 1500
+
+
+def test_every_token_with_label_and_id(tmp_path: Path) -> None:
+    report = judge(world(tmp_path))
+    row, vocabulary = report.prepared.row(0)[0], report.prepared.vocabulary
+    shown = terminal.row_text(row, vocabulary, ids=True).plain
+    assert shown.startswith(f"{START}(-100, {STARTED}) u(-100, ")
+    assert f"{END}({ENDED}, {ENDED})" in shown
+    assert "\u23ce(-100, " in shown

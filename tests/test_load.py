@@ -154,3 +154,24 @@ def test_recipes_are_frozen() -> None:
     recipe = loaded().recipe
     with pytest.raises(ValueError, match="frozen"):
         recipe.training.epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "fix"),
+    [
+        ("base_model: a\ndatasets: []\nlearning_rate: 1e-4\n", "axolotl", "ft recipe import"),
+        ("model_name_or_path: a\nstage: sft\ndataset: a\n", "LLaMA-Factory", "ft recipe import"),
+        ("compute_environment: x\ndistributed_type: FSDP\nnum_processes: 8\n", "accelerate", ""),
+    ],
+)
+def test_a_backends_own_configuration_is_named(
+    tmp_path: Path, text: str, said: str, fix: str
+) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load(file)
+    (finding,) = caught.value.findings
+    assert finding.code == "FT105"
+    assert said in finding.message
+    assert finding.fix.startswith(fix)

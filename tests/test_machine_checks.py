@@ -10,6 +10,10 @@ import pytest
 
 from orchestrator.checks import machine
 from orchestrator.checks.counts import from_rows
+from orchestrator.checks.packages import COMPRESSOR, packages
+from orchestrator.environments import registry
+from orchestrator.environments.environment import Environment
+from orchestrator.environments.registry import variable
 from orchestrator.findings import Finding
 from orchestrator.setup_run import find_problems
 from tests.helpers import loaded, write_recipe
@@ -190,3 +194,36 @@ def test_rows_of_local_data_are_counted(tmp_path: Path) -> None:
     assert finding.code == "FT202"
     assert "10 rows" in finding.message
     assert finding.place
+
+
+PACKAGES: list[tuple[str, dict[str, Any]]] = [
+    ("axolotl", {"context_parallel_size": 2, "attn_implementation": "flash_attention_2"}),
+    ("axolotl", {"plugins": [COMPRESSOR]}),
+    ("llamafactory", {"finetuning_type": "full", "use_badam": True}),
+    ("llamafactory", {"enable_liger_kernel": True}),
+    ("llamafactory", {"use_unsloth": True}),
+]
+
+
+@pytest.mark.parametrize(("backend", "native"), PACKAGES)
+def test_a_package_that_the_environment_lacks_is_told(
+    backend: str, native: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FT_HOME", str(tmp_path))
+    monkeypatch.delenv(variable(backend), raising=False)
+    (finding,) = packages(loaded(backend=backend, **{f"native.{backend}": native}).recipe)
+    assert (finding.code, finding.level) == ("FT243", "error")
+    assert finding.field.startswith(f"native.{backend}.")
+    assert list(packages(loaded(backend=backend).recipe)) == []
+
+
+def test_a_package_in_the_environment_in_use_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "lib" / "python3.11" / "site-packages" / "galore_torch-1.0.dist-info"
+    there.mkdir(parents=True)
+    used = Environment("llamafactory", tmp_path, tmp_path / "python", "prefix", "0.9.5")
+    monkeypatch.setattr(registry, "resolve", lambda backend: used)
+    native = {"finetuning_type": "full", "use_galore": True}
+    recipe = loaded(backend="llamafactory", **{"native.llamafactory": native}).recipe
+    assert list(packages(recipe)) == []

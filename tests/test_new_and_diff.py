@@ -1,6 +1,12 @@
 """`ft recipe new` writes recipes that pass; `ft recipe diff` shows what differs, no more."""
 
 import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +15,7 @@ import pytest
 from orchestrator.data_check.guess import guess
 from orchestrator.recipe.load import load
 from orchestrator.yaml_out import dump
-from tests.helpers import document, ft, write_recipe
+from tests.helpers import ROOT, document, ft, write_recipe
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "alpaca": [{"question": "a", "answer": "b"}],
@@ -127,3 +133,48 @@ def test_diff_of_runs(tmp_path: Path) -> None:
     found = differences(one, two, cwd=tmp_path)
     assert found == {"run.release": ("0.19.0", "0.18.0"), "run.loss.last": (1.5, 1.25)}
     assert ft("recipe", "diff", "000001", "none", cwd=tmp_path).code == 2
+
+
+def test_a_terminal_is_asked_for_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(r) + "\n" for r in ROWS["messages"]))
+    answers = {
+        "base model": "Qwen/Qwen2.5-3B-Instruct",
+        "data (": "d.jsonl",
+        "method [": "qlora",
+    }
+    screen = on_a_terminal(["recipe", "new", "mine"], answers, tmp_path)
+    assert "wrote" in screen, screen
+    recipe = load(tmp_path / "recipes" / "mine.yaml").recipe
+    assert recipe.model.quantization == "nf4"
+    assert Path(recipe.data.sources[0].path).name == "d.jsonl"
+    assert ft("recipe", "validate", "mine", cwd=tmp_path).code == 0
+
+
+def on_a_terminal(arguments: list[str], answers: dict[str, str], cwd: Path) -> str:
+    """What `ft` shows on a terminal where each question is answered once it stands there."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator.cli.main", *arguments],
+        stdin=slave, stdout=slave, stderr=slave, cwd=cwd, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(slave)
+    shown, waiting = "", dict(answers)
+    deadline = time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline:
+            ready, _, _ = select.select([master], [], [], 1)
+            if ready:
+                try:
+                    shown += os.read(master, 4096).decode(errors="replace")
+                except OSError:  # the other side is closed
+                    break
+            for question in [q for q in waiting if q in shown]:
+                os.write(master, waiting.pop(question).encode() + b"\n")
+        process.wait(timeout=10)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+    assert not waiting, shown
+    return shown

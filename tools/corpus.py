@@ -1,7 +1,8 @@
 """What importing makes of a folder of configurations: `python tools/corpus.py FOLDER [--json]`.
 
 Counts by kind, round trips, the share of keys in neutral fields, and time. A `dataset_info.json`
-in a folder above a LLaMA-Factory configuration describes its data sets.
+in a folder above a LLaMA-Factory configuration describes its data sets. `--deep` asks the backends
+too, in their environments: of each recipe that passes ft's checks, and of each file as it is.
 """
 
 import argparse
@@ -13,15 +14,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import verdicts
+
+from orchestrator.deep import GPUS
 from orchestrator.importing.importer import Imported, import_file
 from orchestrator.ui import screen
 
 BACKENDS = ("axolotl", "llamafactory")
 
 
-def measure(folder: Path, *, describe: bool = True) -> dict[str, Any]:
-    """Import every YAML file of a folder."""
-    files = sorted(f for f in folder.rglob("*") if f.suffix in (".yaml", ".yml"))
+def measure(folder: Path, *, describe: bool = True, deep: str = "") -> dict[str, Any]:
+    """Import every configuration of a folder; `deep` names the GPU that backends judge for."""
+    files = sorted(f for f in folder.rglob("*") if f.suffix in (".yaml", ".yml", ".json"))
     infos = {f.parent: json.loads(f.read_text("utf-8")) for f in folder.rglob("dataset_info.json")}
     crashes: dict[str, str] = {}
     results: list[Imported] = []
@@ -40,6 +44,11 @@ def measure(folder: Path, *, describe: bool = True) -> dict[str, Any]:
         "kinds": dict(Counter(result.kind.kind for result in results).most_common()),
         "backends": {
             name: _backend([r for r in results if r.kind.kind == name], folder) for name in BACKENDS
+        },
+        "deep": {
+            name: verdicts.compare([r for r in results if r.kind.kind == name], folder, deep)
+            for name in BACKENDS
+            if deep
         },
     }
 
@@ -95,6 +104,8 @@ def show(figures: dict[str, Any]) -> None:
         print(f"native keys of {name}: {listed}")
         listed = ", ".join(f"{key} {n}" for key, n in list(row["unknown_keys"].items())[:40])
         print(f"unknown keys of {name}: {listed}")
+    if figures["deep"]:
+        verdicts.show(figures["deep"])
 
 
 def main() -> int:
@@ -103,8 +114,14 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--names-only", action="store_true", help="use no dataset_info.json")
+    parser.add_argument("--deep", action="store_true", help="ask the backends, too")
+    parser.add_argument("--gpu", default="h100", choices=GPUS, help="what --deep judges for")
     arguments = parser.parse_args()
-    figures = measure(arguments.folder, describe=not arguments.names_only)
+    figures = measure(
+        arguments.folder,
+        describe=not arguments.names_only,
+        deep=arguments.gpu if arguments.deep else "",
+    )
     if arguments.json:
         screen.json_mode = True
         print(json.dumps(figures, indent=2))

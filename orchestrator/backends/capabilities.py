@@ -69,7 +69,6 @@ CONCEPTS: tuple[Concept, ...] = (
             note="axolotl: with chatml and alpaca"),
     Concept("a subset of preference data", "data.sources[].subset", axolotl="no"),
     Concept("plain text in the sft stage", "data.sources[].format", llamafactory="no"),
-    Concept("a fractional alpha", "adapter.alpha", llamafactory="no"),
     Concept("data at a revision", "data.sources[].revision", llamafactory="no"),
     Concept("ORPO", "training.stage", axolotl="partly",
             note="axolotl: only with format: custom"),

@@ -3,7 +3,8 @@
 `FT2xx` are the recipe's own rules, by topic in the modules beside this one. `FT4xx` is what the
 chosen backend cannot do (said by its module), `FT6xx` what axolotl and `FT7xx` what LLaMA-Factory
 would refuse or do silently otherwise, judged on the rendered configuration. What needs to look at
-this machine is in `machine.py`, at data in `orchestrator.data_check`.
+this machine is in `machine.py`, at the backend's environment in `packages.py`, at data in
+`orchestrator.data_check`.
 """
 
 from collections.abc import Callable, Iterator, Sequence

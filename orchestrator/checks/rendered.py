@@ -8,8 +8,8 @@ import yaml
 from orchestrator.backends import fields
 from orchestrator.backends.base import Paths, Target
 from orchestrator.backends.registry import BACKENDS
-from orchestrator.checks import axolotl_rules, llamafactory_rules
-from orchestrator.checks.rules import broken
+from orchestrator.checks import axolotl_rules, axolotl_types, counts, llamafactory_rules
+from orchestrator.checks.rules import PROCESSES, broken, field_of
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 
@@ -27,7 +27,8 @@ def rendered(recipe: Recipe) -> Iterator[Finding]:
     text = backend.render(recipe, paths, target).text("train.yaml")
     given = {pair.key(recipe.backend) or "": pair.field for pair, _ in fields.given(recipe)}
     given |= {key: f"native.{recipe.backend}.{key}" for key in native(recipe)}
-    yield from of_config(recipe.backend, yaml.load(text, _Loader), given)
+    config = {**yaml.load(text, _Loader), PROCESSES: counts.processes(recipe)}
+    yield from of_config(recipe.backend, config, given)
 
 
 def of_config(
@@ -35,7 +36,23 @@ def of_config(
 ) -> Iterator[Finding]:
     """The rules that a configuration breaks; `given`: fields of the keys that the user gave."""
     series, rules = SERIES[backend]
+    if backend == "axolotl":
+        for path, message in axolotl_types.misfits(config):
+            key = path.partition(".")[0].partition("[")[0]
+            if key not in TOLD:
+                field = field_of((key,), given)
+                yield Finding(
+                    "FT601",
+                    "error",
+                    f"{path} {message}",
+                    field=field,
+                    fix="write it like that, or remove it",
+                )
     yield from broken(rules, config, series=series, given=given)
+
+
+TOLD = {"warmup_steps", "eval_strategy", "save_strategy", "bf16", *axolotl_rules.SPLIT_LISTS}
+"""Keys whose types have rules of their own."""
 
 
 def native(recipe: Recipe) -> Mapping[str, Any]:

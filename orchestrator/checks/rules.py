@@ -12,6 +12,9 @@ from orchestrator.findings import Finding, Level
 
 Config = Mapping[str, Any]
 
+PROCESSES = "processes"
+"""Beside the configuration's own keys: how many processes train."""
+
 FIELDS = {
     "adapter": "adapter.type", "attn_implementation": "model.attention", "bf16": "model.dtype",
     "chat_template": "data.chat_template", "cutoff_len": "data.sequence_length",

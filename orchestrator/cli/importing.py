@@ -60,6 +60,8 @@ def _read_info(file: Path) -> dict[str, Any]:
     from orchestrator.errors import UsageError
     from orchestrator.files import read_json
 
+    if not file.is_file():
+        raise UsageError(f"there is no file {file}", hint="--dataset-info data/dataset_info.json")
     info = read_json(file)
     if not isinstance(info, dict):
         raise UsageError(f"{file} is no dataset_info.json", hint="it maps names to entries")

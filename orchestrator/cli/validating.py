@@ -66,7 +66,7 @@ def validate(
     ] = False,
     gpu: Annotated[
         str, typer.Option("--gpu", help="Target that --deep judges for: a100, h100 or cpu.")
-    ] = "a100",
+    ] = "h100",
     no_install: NoInstall = False,
     as_json: AsJson = False,
 ) -> None:

@@ -21,6 +21,10 @@ from orchestrator.recipe.sources import local_path, looks_local
 Progress = Callable[[str, int, int], None]
 """Told the name of a file, the bytes read of it, and its size."""
 
+BUILDERS = {"json": ".json", "csv": ".csv", "parquet": ".parquet", "arrow": ".arrow",
+            "text": ".txt"}  # fmt: skip
+"""Kinds of files by the names that `datasets` gives them, as the suffix that is read so."""
+
 REMEMBERED = 200_000
 """Rows whose copies are noticed; more would cost memory that grows with the data."""
 
@@ -69,6 +73,8 @@ def _check_source(
     if source.format == "registered":
         return  # a name, not a path
     path = local_path(source.path, beside)
+    if path is None and source.files and source.path in BUILDERS:
+        path = beside  # `path: json` with `files`: the kind of the files, not a place
     if path is None:
         if looks_local(source.path):
             yield Finding(
@@ -88,13 +94,23 @@ def _check_source(
                 fix=f"./{source.path} if a folder is meant; it is not there",
             )
         return
-    if source.files or source.file_type:
-        return  # which files are read, and how, is the backend's business
-    files = data_files(path)
+    if any("://" in file for file in _named(source)):
+        return  # somewhere else
+    files, missing = _files(source, path, beside)
+    if missing:
+        yield Finding(
+            "FT301",
+            "error",
+            f"there is no file {missing}",
+            field=f"{name}.files",
+            fix=f"files count from {path}, from the recipe's folder ({beside}) or from here",
+        )
+        return
     if not files:
         yield Finding("FT302", "error", f"no data files in {path}", field=f"{name}.path")
         return
-    unknown = [file.name for file in files if file.suffix.lower() not in READERS]
+    kind = BUILDERS.get(source.file_type or source.path)
+    unknown = [file.name for file in files if not kind and file.suffix.lower() not in READERS]
     if unknown:
         yield Finding(
             "FT303",
@@ -122,6 +138,28 @@ def _check_source(
     report.rows[name] = rows
 
 
+def _files(source: Source, path: Path, beside: Path) -> tuple[list[Path], str]:
+    """The files of a source, and one that it names and that is not there."""
+    named = _named(source)
+    if not named:
+        return data_files(path), ""
+    files: list[Path] = []
+    for name in named:
+        if any(mark in name for mark in "*?["):
+            found = sorted(file for file in path.glob(name.removeprefix("./")) if file.is_file())
+        else:
+            one = local_path(name, path) or local_path(name, beside)
+            found = [one] if one and one.is_file() else []
+        if not found:
+            return [], name
+        files += found
+    return files, ""
+
+
+def _named(source: Source) -> tuple[str, ...]:
+    return (source.files,) if isinstance(source.files, str) else tuple(source.files or ())
+
+
 def _read(
     recipe: Recipe, source: Source, files: list[Path], tally: Tally, progress: Progress | None
 ) -> tuple[int, int]:
@@ -138,7 +176,8 @@ def _read(
             if progress:
                 progress(file.name, min(done, size), size)
 
-        for row in READERS[file.suffix.lower()](file, tally, watch):
+        kind = BUILDERS.get(source.file_type or source.path)
+        for row in READERS[kind or file.suffix.lower()](file, tally, watch):
             rows += 1
             if isinstance(row, dict):
                 rule(row)

@@ -35,6 +35,15 @@ RENAMED = {
         "per_gpu_train_batch_size": "per_device_train_batch_size",
         "per_gpu_eval_batch_size": "per_device_eval_batch_size",
         "checkpoint_dir": "adapter_name_or_path",
+        "dpo_beta": "pref_beta",
+        "orpo_beta": "pref_beta",
+        "dpo_loss": "pref_loss",
+        "dpo_ftx": "pref_ftx",
+        "new_special_tokens": "add_special_tokens",
+        "image_resolution": "image_max_pixels",
+        "video_resolution": "video_max_pixels",
+        "num_layer_trainable": "freeze_trainable_layers",
+        "name_module_trainable": "freeze_trainable_modules",
     },
 }
 NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
@@ -74,8 +83,9 @@ class Modern:
 
     def values(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Values as the release reads them, old forms in new ones."""
-        result = self._numbers(config)
+        result = self._truths(self._numbers(config))
         if self.backend == "axolotl":
+            self._preference(result)
             self._attention(result)
             self._checkpointing(result)
             self._fsdp(result)
@@ -84,6 +94,13 @@ class Modern:
             return result
         if result.get("template") == "default":
             self.note("template", "template: default is a plain one; the model's own name is safer")
+        if isinstance(result.get("flash_attn"), bool):
+            new = "fa2" if result["flash_attn"] else "disabled"
+            self.note("flash_attn", f"flash_attn: {str(result['flash_attn']).lower()} is {new}")
+            result["flash_attn"] = new
+        if result.get("stage") == "orpo":
+            self.note("stage", "stage: orpo is stage: dpo with pref_loss: orpo")
+            result |= {"stage": "dpo", "pref_loss": "orpo"}
         if result.get("fp16") is True:
             self.note("fp16", "fp16: true is model.dtype: float16")
         config_ = result.get("fsdp_config")
@@ -112,6 +129,22 @@ class Modern:
             elif isinstance(value, float) and kinds[0] == "int" and value.is_integer():
                 result[key] = int(value)
         return result
+
+    def _truths(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Truth values in quotes; LLaMA-Factory takes any text for true."""
+        keys = load_keys(self.backend)["keys"]
+        words = {"true": True, "false": False}
+        for key, value in config.items():
+            kinds = str(keys.get(key, {}).get("type", "")).split(" | ")
+            if isinstance(value, str) and "bool" in kinds and value.lower() in words:
+                config[key] = words[value.lower()]
+                self.note(key, f"{key}: {value!r} is text; taken as the truth value it means")
+        return config
+
+    def _preference(self, config: dict[str, Any]) -> None:
+        if config.get("rl") == "ipo" and config.get("dpo_loss_type") in (None, "ipo", ["ipo"]):
+            self.note("rl", "rl: ipo is rl: dpo with dpo_loss_type: [ipo]")
+            config |= {"rl": "dpo", "dpo_loss_type": ["ipo"]}
 
     def _attention(self, config: dict[str, Any]) -> None:
         flags = [flag for flag in ATTENTION if config.get(flag) is True]

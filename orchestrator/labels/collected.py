@@ -85,6 +85,8 @@ class Scanned:
     exact: int = 0
     cut: Counter[str] = field(default_factory=Counter)
     before_answer: Counter[int] = field(default_factory=Counter)
+    at_limit: list[tuple[int, str, int, int]] = field(default_factory=list)
+    """Answers in rows at the limit: row, part, first token, and the id before it."""
     tokens: int = 0
     text_bytes: int = 0
     searched: int = 0

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from orchestrator.environments.locks import RELEASES
-from orchestrator.labels.facts import Subject, origins
+from orchestrator.labels.facts import Subject
+from orchestrator.labels.gathering import origins
 from orchestrator.labels.judge import VERSION, Report
 from orchestrator.labels.picking import TELLING, codes_by_row, pick_rows, places_of
 from orchestrator.labels.prepared import IGNORED, Row

@@ -17,7 +17,8 @@ import numpy as np
 from orchestrator.errors import LaunchError
 from orchestrator.files import read_json, write_atomic, write_json
 from orchestrator.findings import Finding
-from orchestrator.labels.facts import Facts, Gathered, Sequences, SourceFacts, Subject, gather
+from orchestrator.labels.facts import Facts, Gathered, Sequences, SourceFacts, Subject
+from orchestrator.labels.gathering import gather
 from orchestrator.labels.prepared import Prepared
 from orchestrator.labels.rules import Judged, verdict
 from orchestrator.labels.vocabulary import Ints

@@ -64,8 +64,8 @@ def measure(report: Report) -> Lengths:
     limit = report.facts.sequence_length
     if not len(lengths):
         return Lengths(0, {}, (), limit, 0, limit, report.facts.dropped)
-    values = np.percentile(lengths, PERCENTILES, method="higher")
-    fitting = _round_up(int(np.percentile(lengths, KEPT * 100, method="higher")))
+    values = np.percentile(lengths, PERCENTILES, method="inverted_cdf")
+    fitting = _round_up(int(np.percentile(lengths, KEPT * 100, method="inverted_cdf")))
     tried = sorted({*_powers(int(lengths.max())), fitting, limit})
     return Lengths(
         len(lengths),

@@ -78,6 +78,8 @@ class Index:
         for piece in pieces:
             content = _bytes(piece.text, form)
             if not content:
+                # nothing marks where an empty answer is, whose stop token may be trained
+                whole = whole and not piece.trained
                 continue
             if piece.role == ASSISTANT and THOUGHT_END in piece.text:
                 # templates of reasoning models leave the thoughts of earlier turns out

@@ -12,6 +12,8 @@ from orchestrator.labels.tracing import CUT, FULL, Found, Tracer
 from orchestrator.labels.vocabulary import Bools, Ints
 
 THOUGHT = b"<think>"
+SEGMENT = "segment"
+"""Pieces that are spelled out with their control tokens."""
 CONTROL_LIKE = re.compile(rb"<\|[A-Za-z_]+\|>|<(?:start|end)_of_turn>")
 SEARCHED = 100
 """Sequences whose template text is searched for control tokens: it is the same in all of them."""
@@ -42,6 +44,8 @@ class Turns:
         self.sequence, piece, start, end, self.state = columns
         self.piece = piece
         self.expected = np.frombuffer(index.expected, dtype=np.int8)[piece]
+        segment = index.roles.index(SEGMENT) if SEGMENT in index.roles else -1
+        self.segment = np.frombuffer(index.role, dtype=np.int8)[piece] == segment
         self.exact = np.array([bool(t and t.exact and index.whole[t.row]) for t in traces])
         self.missing = np.array([t.missing if t else 0 for t in traces])
         self.start, self.end = start, end
@@ -158,7 +162,8 @@ class Turns:
         """Control tokens inside of a piece: the text can end its own turn."""
         control = before(self.view.control)
         inside = (self.state == FULL) & (self._sum(control, self.first, self.until) > 0)
-        at = np.flatnonzero(inside)
+        self.stops_itself = inside & self.segment
+        at = np.flatnonzero(inside & ~self.segment)
         tokens = np.fromiter(
             (
                 self.first[i] + int(np.argmax(self.view.control[self.first[i] : self.until[i]]))
@@ -176,7 +181,7 @@ class Turns:
         places = np.append(np.flatnonzero(view.control), len(batch.ids))
         stop = places[np.searchsorted(places, self.until)]
         has = stop < self.next
-        whole = learned & self.some & (self.state == FULL)
+        whole = learned & self.some & (self.state == FULL) & ~self.stops_itself
         ended = whole & has
         at_end = whole & ~has & ~self.follows
         length = batch.lengths[self.sequence]
@@ -221,8 +226,26 @@ class Turns:
             at = at[[not self._thought(begin[i], end[i]) for i in at]]
             tokens = [begin[i] + int(np.argmax(inked[begin[i] : end[i]])) for i in at]
             self._hit("FT531", at, np.array(tokens, dtype=np.int64))
-        previous = self.opens[learned & sound & (self.opens > opening)] - 1
+        short = batch.lengths[self.sequence] < self.settings.cutoff - 1
+        previous = self.opens[learned & sound & short & (self.opens > opening)] - 1
         self.found.before_answer.update(batch.ids[previous].tolist())
+
+    def _headers(self, learned: Bools) -> None:
+        """Answers in rows at the limit: their header may be cut off with the end of the prompt.
+
+        LLaMA-Factory 0.9.5 cuts prompt and answer apart, and so between header and answer.
+        """
+        batch, found = self.batch, self.found
+        opening = batch.offsets[self.sequence]
+        same = np.append(False, self.sequence[1:] == self.sequence[:-1])
+        broken = np.append(False, self.state[:-1] != FULL) & same
+        at = np.flatnonzero(learned & broken)
+        self._hit("FT508", at, self.opens[at])
+        found.cut["header"] += len(at)
+        for i in np.flatnonzero(learned & ~broken & (self.opens > opening)).tolist():
+            token = int(self.opens[i])
+            row, base = int(batch.rows[self.sequence[i]]), int(batch.bases[self.sequence[i]])
+            found.at_limit.append((row, batch.part, token - base, int(batch.ids[token - 1])))
 
     def _thought(self, begin: int, end: int) -> bool:
         """Whether all that is trained is an empty thought, which reasoning templates write."""
@@ -238,6 +261,7 @@ class Turns:
         answers = np.flatnonzero(cut & learned)
         self._hit("FT508", answers, self.until[answers] - 1)
         found.cut["answer"] += len(answers)
+        self._headers(learned & full[self.sequence])
         changed = (self.state != FULL) & full[self.sequence] & ~learned
         found.cut["prompt"] += int(changed.sum())
         gone = np.flatnonzero(full & (self.missing > 0))

@@ -49,6 +49,25 @@ def load(file: Path, *, overrides: Sequence[str] = (), backend: str | None = Non
     return from_document(document, findings, file, overrides=overrides, backend=backend)
 
 
+OWN = {"model", "data", "training", "name", KEY}
+"""Sections of which a recipe has one."""
+
+
+def _foreign(document: Document, file: Path) -> Finding | None:
+    """What to say of a file that is something else's configuration."""
+    if OWN & set(document.value):
+        return None
+    from orchestrator.importing.detect import detect
+
+    kind = detect(document.value)
+    if kind.kind in ("recipe", "other"):
+        return None
+    advice = f"ft recipe import {file}" if kind.training else kind.advice
+    return Finding(
+        "FT105", "error", f"this is {kind.label}, not a recipe", Place(str(file), 1, 1), fix=advice
+    )
+
+
 def from_document(
     document: Document,
     findings: list[Finding],
@@ -74,6 +93,9 @@ def from_document(
                 ),
             ]
         )
+    foreign = _foreign(document, file)
+    if foreign:
+        raise RecipeError([*findings, foreign])
     if KEY in document.value:
         findings += with_base(document, file)
         if errors_of(findings):

@@ -38,6 +38,8 @@ def find_recipe(name: str) -> Path:
     if path.suffix in (".yaml", ".yml") or "/" in name or path.is_file():
         if path.is_file():
             return path
+        if path.is_dir():
+            raise UsageError(f"{name} is a folder, not a recipe", hint="name the file in it")
         raise UsageError(f"there is no recipe file {name}", hint="`ft recipe list` shows recipes")
     known = recipe_names()
     if name in known:

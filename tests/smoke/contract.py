@@ -244,6 +244,25 @@ class BackendContract:
                 seen += 1
         assert seen >= 20
 
+    def test_the_label_report_in_all_its_forms(
+        self, finished: Callable[[str], Path], place: Place, tmp_path: Path
+    ) -> None:
+        run, page = finished("qwen-lora-chat"), tmp_path / "report.html"
+        done = place.ft("inspect-tokens", run, "--html", page, "--lengths", "--json")
+        assert done.code == 0, done.err
+        assert done.json["verdict"] == "pass"
+        assert done.json["length_table"]["rows"] == done.json["summary"]["sequences"]
+        assert {role for row in done.json["rows"] for _, _, role in row["spans"]} >= {
+            "user", "assistant", "template",
+        }  # fmt: skip
+        assert "<!doctype html>" in page.read_text()[:100].lower()
+        found = place.ft("inspect-tokens", run, "--grep", "the sum of")
+        assert "rows contain 'the sum of'" in found.err
+        assert "The sum of" in found.out
+        assert place.ft("inspect-tokens", run, "--only-failing").code == 0
+        assert place.ft("inspect-tokens", run, "--rows", "9999").code == 2
+        assert place.ft("inspect-tokens", run, "--fail-on", "never").code == 2
+
     def test_same_data_is_not_prepared_twice_and_a_changed_file_is_never_stale(
         self, finished: Callable[[str], Path], place: Place, tmp_path: Path
     ) -> None:

@@ -155,8 +155,13 @@ class Axolotl:
 
 
 def _without_cluster(config: dict[str, Any]) -> dict[str, Any]:
-    """Tokenizing takes one process and no tracker."""
+    """Tokenizing takes one process and no tracker, and nothing that needs several."""
     apart = (
+        "fp8",
+        "fp8_config",
+        "fp8_enable_fsdp_float8_all_gather",
+        "fp32_norms",
+        "fp32_norm_classes",
         "deepspeed",
         "deepcompile",
         "fsdp",
@@ -190,6 +195,8 @@ def _merge(recipe: Recipe, config: dict[str, Any], target: Target) -> dict[str, 
     """
     merge = _without_cluster(config) | precision(recipe, target, settled=True)
     merge |= {"load_in_4bit": False, "load_in_8bit": False, "merge_method": "legacy"}
+    for key in ("quantize_moe_experts", "ple_cpu_offload", "bnb_config_kwargs"):
+        merge.pop(key, None)  # they need a quantized base
     merge["adapter"] = "lora"
     merge["lora_model_dir"] = config["output_dir"]
     return merge

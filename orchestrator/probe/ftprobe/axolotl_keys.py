@@ -208,7 +208,8 @@ def unknown_keys(config: dict[str, Any], cfg: Any) -> list[str]:
     known = names(model)
     dropped = [key for key in config if key not in known]
     row = {"dpo": DPODataset, "ipo": DPODataset, "simpo": DPODataset, "kto": KTODataset}
-    dataset = names(row.get(str(config.get("rl")), SFTDataset))
+    # ds_type does nothing where it is not a field: the file's suffix tells
+    dataset = {*names(row.get(str(config.get("rl")), SFTDataset)), "ds_type"}
     for index, source in enumerate(config.get("datasets") or []):
         dropped += [f"datasets[{index}].{key}" for key in source if key not in dataset]
     return dropped

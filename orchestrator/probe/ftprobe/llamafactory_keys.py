@@ -105,22 +105,27 @@ def keys(request: Request) -> Result:
 
 @contextmanager
 def pretended_gpu(capabilities: dict[str, Any]) -> Iterator[None]:
-    """Let transformers believe in the target's GPU while it checks the precision settings."""
-    import transformers.training_args as checked
+    """Let transformers and llamafactory believe in the target's GPU while they check precision."""
+    import transformers.training_args
+    from llamafactory.hparams import parser
 
-    names = ("is_torch_bf16_gpu_available", "is_torch_tf32_available")
     answers = {
         "is_torch_bf16_gpu_available": bool(capabilities.get("bf16", True)),
         "is_torch_tf32_available": bool(capabilities.get("tf32", True)),
     }
-    originals = {name: getattr(checked, name) for name in names if hasattr(checked, name)}
+    originals = [
+        (module, name, getattr(module, name))
+        for module in (transformers.training_args, parser)
+        for name in answers
+        if hasattr(module, name)
+    ]
     try:
-        for name in originals:
-            setattr(checked, name, lambda *_, answer=answers[name], **__: answer)
+        for module, name, _ in originals:
+            setattr(module, name, lambda *_, answer=answers[name], **__: answer)
         yield
     finally:
-        for name, original in originals.items():
-            setattr(checked, name, original)
+        for module, name, original in originals:
+            setattr(module, name, original)
 
 
 def validate(request: Request) -> Result:

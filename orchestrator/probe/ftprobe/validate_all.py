@@ -5,22 +5,32 @@ Each is judged in a child forked from this process, which has imported the backe
 of the next. A child that dies takes only its own verdict with it.
 """
 
+import contextlib
 import importlib
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from . import torchaudio_stub
 from .request import Request, Result, text
 
 WARM = {
-    "axolotl": ("axolotl.cli.config", "axolotl.utils.config", "axolotl.utils.schemas.datasets"),
+    "axolotl": (
+        "axolotl.cli.config",
+        "axolotl.integrations.config",
+        "axolotl.utils.config",
+        "axolotl.utils.schemas.datasets",
+    ),
     "llamafactory": ("llamafactory.hparams", "transformers.training_args"),
 }
 """What every verdict of a backend imports."""
+
+PLUGIN = re.compile(r"axolotl\.integrations\.[\w.]+")
 
 
 def validate_all(request: Request) -> Result:
@@ -30,7 +40,20 @@ def validate_all(request: Request) -> Result:
         torchaudio_stub.install()
     for module in WARM[backend]:
         importlib.import_module(module)
+    if backend == "axolotl":
+        import_plugins([text(item, "config") for item in request["configs"]])
     return {"verdicts": [in_child({**item, "backend": backend}) for item in request["configs"]]}
+
+
+def import_plugins(configs: list[str]) -> None:
+    """Import axolotl's plugins of these configurations, once for all children; none is in use yet.
+
+    What cannot be imported is told by the verdict on the configuration that names it.
+    """
+    named = {name for path in configs for name in PLUGIN.findall(Path(path).read_text("utf-8"))}
+    for name in sorted(named):
+        with contextlib.suppress(Exception):
+            importlib.import_module(name.rpartition(".")[0])
 
 
 def in_child(request: Mapping[str, Any]) -> Result:
