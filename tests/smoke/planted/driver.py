@@ -16,7 +16,6 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-
 IMPORTS = {
     "axolotl": (
         "axolotl.cli.config",
