@@ -6,7 +6,6 @@ its process (llamafactory 0.9.5 writes the configuration's default system prompt
 that the next task takes). Each answer is written to its own ``result``.
 """
 
-import contextlib
 import importlib
 import json
 import os
@@ -62,13 +61,11 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 def child(request: dict[str, Any]) -> None:
     """Run one task and end."""
-    log = Path(request["result"]).with_suffix(".log")
-    with (
-        log.open("w", encoding="utf-8") as stream,
-        contextlib.redirect_stdout(stream),
-        contextlib.redirect_stderr(stream),
-    ):
-        made = answer(request)
+    with Path(request["result"]).with_suffix(".log").open("w", encoding="utf-8") as stream:
+        for output in (1, 2):  # loggers hold the streams that were there at import
+            os.dup2(stream.fileno(), output)
+    made = answer(request)
+    sys.stdout.flush()
     Path(request["result"]).write_text(json.dumps(made), encoding="utf-8")
     os._exit(0)
 

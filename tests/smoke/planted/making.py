@@ -109,9 +109,8 @@ def make_all(cases: Iterable[Case], folder: Path) -> dict[str, Made]:
     for backend in sorted({case.backend for case in cases}):
         mine = [case for case in cases if case.backend == backend]
         started.append(_start(backend, mine, folder))
-    for process in started:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
+    for process, log in started:
+        assert process.wait() == 0, log.read_text("utf-8")
     made = {}
     for case in cases:
         answer = json.loads((folder / case.id / "result.json").read_text("utf-8"))
@@ -204,7 +203,7 @@ def _write(case: Case, folder: Path, base: Path) -> Recipe:
     return loaded.recipe
 
 
-def _start(backend: str, cases: list[Case], folder: Path) -> "subprocess.Popen[str]":
+def _start(backend: str, cases: list[Case], folder: Path) -> tuple["subprocess.Popen[bytes]", Path]:
     requests = [
         {
             "task": "preprocess",
@@ -217,17 +216,18 @@ def _start(backend: str, cases: list[Case], folder: Path) -> "subprocess.Popen[s
     ]
     listed = folder / f"{backend}.json"
     listed.write_text(json.dumps(requests), encoding="utf-8")
-    environment = find(backend)
-    return subprocess.Popen(
-        [str(environment.python), str(DRIVER), str(PROBE), str(listed)],
-        cwd=folder,
-        env=process_environment(
-            environment,
-            offline=True,
-            # of its own: the usual one is locked by whatever else prepares data just now
-            extra={"HF_DATASETS_CACHE": str(folder / f"cache-{backend}")},
-        ),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    environment, log = find(backend), folder / f"{backend}.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [str(environment.python), str(DRIVER), str(PROBE), str(listed)],
+            cwd=folder,
+            env=process_environment(
+                environment,
+                offline=True,
+                # of its own: the usual one is locked by whatever else prepares data just now
+                extra={"HF_DATASETS_CACHE": str(folder / f"cache-{backend}")},
+            ),
+            stdout=stream,
+            stderr=stream,
+        )
+    return process, log
