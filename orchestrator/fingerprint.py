@@ -8,8 +8,11 @@ Here the folder is named by the content of everything that decides what is token
 import hashlib
 import json
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from orchestrator.backends.registry import BACKENDS
 from orchestrator.recipe.models import Recipe
 
 TOKENIZER_FILES = (
@@ -52,6 +55,16 @@ def tokenizer_digest(base: Path) -> str:
     return digest.hexdigest()
 
 
+def _common(recipe: Recipe) -> list[Any]:
+    """What makes a backend tokenize as the others do: its settings, and the code that does it."""
+    settings = BACKENDS[recipe.backend].tokenization(recipe)
+    if settings is None:
+        return []
+    folder = resources.files("orchestrator").joinpath("probe", "ftprobe")
+    code = folder.joinpath(f"{recipe.backend}_common.py").read_text("utf-8")
+    return [settings, text_digest(code)]
+
+
 def prepared_name(
     recipe: Recipe, *, release: str, tokenizer: str, contents: Iterable[str], template: str
 ) -> str:
@@ -66,12 +79,13 @@ def prepared_name(
         "model": [tokenizer, recipe.model.revision, recipe.model.trust_remote_code],
         "tokenizer": [getattr(recipe.model, name) for name in TOKENIZER_FIELDS],
         "tokens": recipe.tokens.model_dump(mode="json"),
-        "data": recipe.data.model_dump(mode="json"),
+        "data": recipe.data.model_dump(mode="json", exclude={"tokenization"}),
         "contents": list(contents),
         "template": template,
         "stage": recipe.training.stage,
         "seed": recipe.training.seed,
         "native": {key: native[key] for key in sorted(native)},
+        "common": _common(recipe),
     }
     text = json.dumps(facts, sort_keys=True)
     return f"{recipe.backend}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"

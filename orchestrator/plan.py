@@ -195,9 +195,11 @@ def _stage(
     arguments: Mapping[str, Any],
 ) -> Stage:
     """A stage in one backend process."""
+    common = BACKENDS[recipe.backend].tokenization(recipe)
     request = {
         **_request(recipe, layout, name),
         "config": str(layout.rendered / f"{name}.yaml"),
+        **({"common": common} if common else {}),
         **arguments,
     }
     argv = local.command(context.python, context.probe, str(layout.request(name)), id=layout.id)

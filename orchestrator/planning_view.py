@@ -3,11 +3,13 @@
 from typing import Any
 
 from orchestrator import shell, ui
+from orchestrator.memory import planning
 from orchestrator.plan import Plan
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
     """The JSON document of `ft recipe plan`."""
+    memory = planning.of_plan(plan)
     return {
         "recipe": plan.recipe.name,
         "backend": plan.recipe.backend,
@@ -27,6 +29,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             }
             for stage in plan.stages
         ],
+        "memory": memory.plan.own.as_dict() if memory else None,
     }
 
 
@@ -50,3 +53,6 @@ def show_plan(plan: Plan) -> None:
             ui.raw(f"   {variables}{shell.shown(stage.argv)}")
     ui.say(f"run folder: {plan.context.root}")
     ui.say(f"prepared data: {plan.context.prepared}")
+    memory = planning.of_plan(plan)
+    if memory:
+        ui.say(f"memory: {planning.short(memory)}; details: ft plan memory")

@@ -24,6 +24,7 @@ from orchestrator.environments.locks import RELEASES
 from orchestrator.errors import BackendEnvironmentError, LaunchError
 from orchestrator.files import read_json, write_atomic
 from orchestrator.findings import Finding, RecipeError
+from orchestrator.memory import automatic, planning
 from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.sources import local_path
@@ -78,7 +79,12 @@ def resolve(
         RecipeError: the recipe or its data have errors.
     """
     beside = loaded.file.resolve().parent
-    findings = find_problems(loaded, data=not smoke_run, progress=progress)
+    decided: list[Finding] = []
+    if not smoke_run:
+        gpus, host = planning.seen(hardware.gpus()), planning.host_memory()
+        loaded, decided = automatic.settled(loaded, gpus, host, network=not offline)
+    findings = placed(decided, loaded)
+    findings += find_problems(loaded, data=not smoke_run, progress=progress)
     if not smoke_run:
         findings += placed(list(hardware.problems(loaded.recipe, hardware.gpus())), loaded)
     if has_errors(findings):
@@ -258,13 +264,14 @@ def standalone(
     Raises:
         RecipeError: the recipe has errors.
     """
-    findings = check(loaded)
+    findings = check(loaded) + placed(automatic.undecided(loaded.recipe), loaded)
     if written_for and written_for != loaded.recipe.backend:
         findings += placed(list(capabilities.lost_native(loaded.recipe, written_for)), loaded)
     if allow_loss:
         findings = [capabilities.allowed(finding) for finding in findings]
     if has_errors(findings):
         raise RecipeError(findings)
+    findings += placed(list(BACKENDS[loaded.recipe.backend].by_itself(loaded.recipe)), loaded)
     recipe, beside = loaded.recipe, loaded.file.resolve().parent
 
     def where(name: str) -> str:

@@ -19,6 +19,7 @@ from orchestrator.fetching import fetch_all
 from orchestrator.files import read_json, write_json
 from orchestrator.labels.facts import Subject
 from orchestrator.labels.judge import Report, judge
+from orchestrator.memory import accuracy
 from orchestrator.metrics import read_training
 from orchestrator.plan import Plan, Stage
 from orchestrator.progress import StageDisplay
@@ -178,6 +179,7 @@ def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
         else artifacts.check_model(output)
     )
     facts: dict[str, Any] = {**answer, "artifact": made, "resumed_from": str(resume or "") or None}
+    facts["memory"] = accuracy.beside(plan, answer.get("peak_memory"))
     training = read_training(plan.layout.events)
     change = training.change()
     facts["loss"] = {

@@ -65,6 +65,14 @@ def raw(text: str) -> None:
     sys.stdout.flush()
 
 
+def say_styled(markup: str, *plain: str) -> None:
+    """A result in rich's markup; each `{}` in it is filled with text that is none."""
+    from rich.markup import escape
+    from rich.text import Text
+
+    say(Text.from_markup(markup.format(*map(escape, plain))))
+
+
 def note(message: str, style: str = "") -> None:
     """A line about what goes on, on stderr."""
     from rich.text import Text

@@ -89,6 +89,14 @@ class Backend(Protocol):
         """The backend's files: `preprocess.yaml`, `train.yaml`, `merge.yaml` and side files."""
         ...
 
+    def tokenization(self, recipe: Recipe) -> Mapping[str, Any] | None:
+        """What the probe changes while the backend tokenizes, so that all backends agree."""
+        ...
+
+    def by_itself(self, recipe: Recipe) -> Iterator[Finding]:
+        """What the rendered files do otherwise when the backend's own commands use them."""
+        ...
+
     def findings(self, recipe: Recipe) -> Iterator[Finding]:
         """What of this recipe the backend cannot do, or does otherwise than it says."""
         ...

@@ -56,6 +56,8 @@ def _any_source(test: Callable[[Source], Any]) -> Callable[[Recipe], bool]:
 CONCEPTS: tuple[Concept, ...] = (
     Concept("rows that are too long: drop or refuse", "data.overlong", llamafactory="no",
             note="llamafactory cuts them"),
+    Concept("the same tokens and labels on both backends", "data.tokenization",
+            note="in runs of ft; llamafactory by itself tokenizes otherwise"),
     Concept("loss on the last turn only", "data.train_on", axolotl="no",
             note="axolotl needs a column that marks it"),
     Concept("stop tokens by name", "data.stop_tokens", llamafactory="no",
@@ -66,7 +68,7 @@ CONCEPTS: tuple[Concept, ...] = (
     Concept("a history column", "data.sources[].columns.history", axolotl="no"),
     Concept("KTO rows in a chat template", "data.sources[].format", axolotl="no"),
     Concept("a default system prompt", "data.default_system", axolotl="partly",
-            note="axolotl: with chatml and alpaca"),
+            note="axolotl: of instruction rows"),
     Concept("a subset of preference data", "data.sources[].subset", axolotl="no"),
     Concept("plain text in the sft stage", "data.sources[].format", llamafactory="no"),
     Concept("data at a revision", "data.sources[].revision", llamafactory="no"),

@@ -12,7 +12,7 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
     """Settings of a strategy that is not in use, and combinations that cannot work."""
     spread = recipe.distributed
     given = spread.model_fields_set
-    if spread.strategy != "deepspeed" and "zero_stage" in given:
+    if spread.strategy not in ("deepspeed", "auto") and "zero_stage" in given:
         yield Finding(
             "FT214",
             "error",

@@ -19,6 +19,7 @@ from orchestrator.cli.common import (
     run_named,
     start,
 )
+from orchestrator.cli.comparing import compare_backends
 from orchestrator.cli.stages import no_changes
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ def inspect_tokens(
     html: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the report as one HTML page.")
     ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Compare two backends row by row; --rows is how many to explain."
+        ),
+    ] = None,
     fail_on: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="Exit 7 from this level on: warning, error.")
     ] = None,
@@ -72,6 +79,12 @@ def inspect_tokens(
     from orchestrator.labels.judge import judge
 
     json_mode(as_json)
+    if compare is not None:
+        compare_backends(
+            target, compare, rows or "", overrides,
+            smoke=smoke, install=not no_install, offline=offline, as_json=as_json,
+        )  # fmt: skip
+        return
     if fail_on not in (None, "warning", "error"):
         raise UsageError(f"unknown level {fail_on!r}", hint="--fail-on warning, or error")
     subject = _subject(target, overrides, backend, smoke, no_install, offline)

@@ -123,6 +123,7 @@ def _data(config: Config, draft_: Draft, info: Mapping[str, Any] | None) -> None
     template = config.get("template")
     known = (key for key, value in TEMPLATES.items() if value.llamafactory == template)
     draft_.put("data.chat_template", next(known, template) if template else TOKENIZER)
+    draft_.put("data.tokenization", "backend")  # the same configuration trains the same tokens
     packing = config.get("packing")
     if packing is None:
         packing = config.get("stage") == "pt"

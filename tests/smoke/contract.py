@@ -175,6 +175,8 @@ class BackendContract:
         assert (train["global_step"], train["world_size"]) == (STEPS, 1)
         assert train["loss"]["last"] < train["loss"]["first"]
         assert len(losses(run)) == STEPS
+        assert train["memory"]["predicted"]["allocated"] > 0
+        assert train["memory"]["measured"]["host"] > 0
         inspected = document["stages"]["inspect"]["facts"]
         assert (inspected["level"], inspected["findings"]) == ("pass", [])
         assert inspected["traced_share"] == 1.0

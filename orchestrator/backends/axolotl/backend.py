@@ -41,6 +41,21 @@ class Axolotl:
             files.append(RenderedFile("deepspeed.json", distributed.as_text(document)))
         return Rendered(tuple(files))
 
+    def tokenization(self, recipe: Recipe) -> Mapping[str, Any] | None:
+        """Nothing: axolotl's own tokens are the measure."""
+        return None
+
+    def by_itself(self, recipe: Recipe) -> Iterator[Finding]:
+        """What a run of ft puts right (see `probe/ftprobe/axolotl_pairs.py`)."""
+        if recipe.training.stage == "dpo":
+            yield Finding(
+                "FT408",
+                "note",
+                "without ft, axolotl writes BOS twice in dpo if the tokenizer adds one",
+                field="training.stage",
+                fix="run it with ft",
+            )
+
     def findings(self, recipe: Recipe) -> Iterator[Finding]:
         """What axolotl 0.19.0 cannot do, or does otherwise."""
         yield from capabilities.findings(recipe, self.name)
@@ -62,14 +77,14 @@ class Axolotl:
                 field="data.train_on",
                 fix="--backend llamafactory",
             )
-        plain = data.chat_template in ("chatml", ALPACA)
         # rows without a chat have the prompt in them, whatever the template
         chats = any(source.format != "alpaca" for _, source in data.all_sources())
-        if data.default_system and chats and not plain:
+        if data.default_system and chats and data.chat_template != ALPACA:
+            # what it would replace is in none of its templates any more, chatml included
             yield Finding(
                 "FT401",
-                "error",
-                "axolotl has a default system prompt only with the templates chatml and alpaca",
+                "warning" if data.chat_template == "chatml" else "error",
+                "axolotl has a default system prompt for instruction rows only",
                 field="data.default_system",
                 fix="write it into the rows, or --backend llamafactory",
             )

@@ -4,6 +4,7 @@ from pathlib import PurePath
 from typing import Any
 
 from orchestrator.backends.base import merged
+from orchestrator.prompts import alpaca_prompt
 from orchestrator.recipe.models import ColumnRole, Recipe, Source, column
 from orchestrator.recipe.sections.data import Role
 from orchestrator.templates import ALPACA
@@ -16,14 +17,6 @@ DS_TYPES = {
     ".arrow": "arrow",
     ".txt": "text",
 }
-
-ALPACA_FORMAT = "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-ALPACA_FORMAT_NO_INPUT = "### Instruction:\n{instruction}\n\n### Response:\n"
-ALPACA_SYSTEM = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request."
-)
-
 
 CHATS = ("messages", "sharegpt", "preference")
 """Formats that go through a chat template."""
@@ -182,11 +175,12 @@ def _alpaca(recipe: Recipe, source: Source) -> str | dict[str, str]:
             "no_input_format": source.prompt.text_without_input,
         }
     else:
+        prompt = alpaca_prompt(recipe, has_system=bool(column(source, "system")))
         entry |= {
-            "system_prompt": recipe.data.default_system or ALPACA_SYSTEM,
-            "system_format": "{system}\n\n",
-            "format": ALPACA_FORMAT,
-            "no_input_format": ALPACA_FORMAT_NO_INPUT,
+            "system_prompt": prompt.system,
+            "system_format": prompt.system_text,
+            "format": prompt.text,
+            "no_input_format": prompt.text_without_input,
         }
     entry["field_system"] = column(source, "system")
     return {key: value for key, value in entry.items() if value is not None}

@@ -8,6 +8,7 @@ from orchestrator import distributed
 from orchestrator.backends import capabilities
 from orchestrator.backends.base import Paths, Rendered, RenderedFile, Target
 from orchestrator.backends.keys import load_keys
+from orchestrator.backends.llamafactory import common
 from orchestrator.backends.llamafactory.config import build
 from orchestrator.backends.llamafactory.data import dataset_info, registered
 from orchestrator.findings import Finding
@@ -55,6 +56,14 @@ class LlamaFactory:
             if recipe.tracking.entity:
                 variables["WANDB_ENTITY"] = recipe.tracking.entity
         return Rendered(tuple(files), variables)
+
+    def tokenization(self, recipe: Recipe) -> Mapping[str, Any] | None:
+        """See `common`."""
+        return common.options(recipe)
+
+    def by_itself(self, recipe: Recipe) -> Iterator[Finding]:
+        """See `common`."""
+        yield from common.alone(recipe)
 
     def findings(self, recipe: Recipe) -> Iterator[Finding]:
         """What llamafactory 0.9.5 cannot do, or does otherwise."""

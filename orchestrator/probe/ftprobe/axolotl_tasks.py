@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .axolotl_pairs import tokenize_pairs_as_judged
 from .backend_errors import backend_errors
 from .errors import ProbeError
 from .recorder import Recorder
@@ -230,6 +231,8 @@ def run_training(
         accept_whole_validation_sizes()
         if prepared:
             only_on(prepared, cfg)
+        if cfg.rl in ("dpo", "ipo"):
+            tokenize_pairs_as_judged()
         do_train(cfg, TrainerCliArgs())
         if cfg.adapter and not cfg.relora and rank() == 0:
             drop_stray_weights(Path(cfg.output_dir))

@@ -1,12 +1,14 @@
 """The tasks on LLaMA-Factory: its own functions, called with the rendered configuration."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from . import torchaudio_stub
 from .backend_errors import backend_errors
 from .errors import ProbeError
+from .llamafactory_common import common_template, common_tokens
 from .recorder import Recorder, callback
 from .request import Request, Result, existing_path, optional_text, rank, text
 from .versions import versions
@@ -41,12 +43,14 @@ def preprocess(request: Request) -> Result:
             path.unlink(missing_ok=True)
     config["tokenized_path"] = str(prepared)
     config.pop("deepspeed", None)  # it needs torchrun, and tokenizing needs none
-    return tokenize(config, prepared)
-
-
-def tokenize(config: dict[str, Any], prepared: Path) -> Result:
-    """The body of :func:`preprocess`."""
     torchaudio_stub.install()
+    common = request.get("common")
+    with common_tokens(common):
+        return tokenize(config, prepared, common)
+
+
+def tokenize(config: dict[str, Any], prepared: Path, common: Mapping[str, Any] | None) -> Result:
+    """The body of :func:`preprocess`; with `common` in the way that both backends share."""
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
@@ -56,6 +60,7 @@ def tokenize(config: dict[str, Any], prepared: Path) -> Result:
         module = load_tokenizer(model_args)
         tokenizer = module["tokenizer"]
         template = get_template_and_fix_tokenizer(tokenizer, data_args)
+        template = common_template(template, tokenizer, common)
     stage = "rm" if finetuning_args.stage == "dpo" else finetuning_args.stage
     hint = "Check that every data file exists, is not empty, and has the columns the recipe names."
     with backend_errors("Preparing the data", hint):
@@ -128,7 +133,8 @@ def train(request: Request) -> Result:
     torchaudio_stub.install()
     from llamafactory.train.tuner import run_exp
 
-    run_exp(args=config, callbacks=[callback(recorder)])
+    with common_tokens(request.get("common")):
+        run_exp(args=config, callbacks=[callback(recorder)])
     return recorder.result()
 
 
@@ -147,7 +153,7 @@ def merge(request: Request) -> Result:
     for key in ("quantization_bit", "quantization_method", "quantization_type"):
         config.pop(key, None)
     try:
-        export(config)
+        export(config, request.get("common"))
         if rank() == 0:
             shutil.rmtree(output, ignore_errors=True)
             work.replace(output)
@@ -159,10 +165,11 @@ def merge(request: Request) -> Result:
     return verify(request) if request.get("verify", True) else {"output": str(output)}
 
 
-def export(config: dict[str, Any]) -> None:
+def export(config: dict[str, Any], common: Mapping[str, Any] | None) -> None:
     """Run llamafactory's export."""
     torchaudio_stub.install()
     from llamafactory.train.tuner import export_model
 
-    with backend_errors("Merging", "The base must be the model that the adapter was trained on."):
+    hint = "The base must be the model that the adapter was trained on."
+    with backend_errors("Merging", hint), common_tokens(common):
         export_model(config)

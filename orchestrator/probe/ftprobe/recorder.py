@@ -45,6 +45,7 @@ class Recorder:
         self.started: float | None = None
         self.ended = 0.0
         self.first_step = 0
+        self.peak: dict[str, int | None] | None = None
         self.seen: Result = {
             "global_step": 0,
             "max_steps": 0,
@@ -122,16 +123,13 @@ class Recorder:
         """The numbers of the finished training; the time runs from its begin to its end."""
         return {
             **self.seen,
-            "peak_memory": peak_memory(),
+            "peak_memory": self.peak or peak_memory(),
             "runtime_seconds": self.ended - (self.started or self.ended),
         }
 
 
 def peak_memory() -> dict[str, int | None]:
-    """The most memory this process held, in bytes: host always, CUDA where there is a device.
-
-    Each rank has its own peak; the result carries rank 0's.
-    """
+    """The most memory this process held, in bytes: host always, CUDA where there is a device."""
     import resource
 
     import torch
@@ -145,6 +143,22 @@ def peak_memory() -> dict[str, int | None]:
         peak["cuda_allocated"] = int(torch.cuda.max_memory_allocated())
         peak["cuda_reserved"] = int(torch.cuda.max_memory_reserved())
     return peak
+
+
+def peak_over_ranks(device: Any) -> dict[str, int | None]:
+    """The largest peak of any rank: the one that decides whether a run fits.
+
+    Every rank must call this at the same place.
+    """
+    import torch
+    from torch import distributed
+
+    own = peak_memory()
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return own
+    largest = torch.tensor([value or 0 for value in own.values()], dtype=torch.int64, device=device)
+    distributed.all_reduce(largest, op=distributed.ReduceOp.MAX)
+    return {name: int(value) or None for name, value in zip(own, largest.tolist(), strict=True)}
 
 
 @dataclass(frozen=True)
@@ -261,5 +275,6 @@ def callback(recorder: Recorder) -> Any:
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             recorder.record("train_end", args, state)
+            recorder.peak = peak_over_ranks(args.device)
 
     return Record()

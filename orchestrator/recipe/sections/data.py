@@ -131,6 +131,11 @@ class Data(Section):
         description="template by name, `tokenizer` for the model's own, "
         "`alpaca` for the Alpaca prompt, or a .jinja file",
     )
+    tokenization: Literal["common", "backend"] = Field(
+        "common",
+        description="common: the same tokens and labels on either backend; "
+        "backend: as llamafactory does it by itself",
+    )
     stop_tokens: Texts | None = Field(
         (), description="tokens that end a turn, if the template has others; null: no list at all"
     )

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from orchestrator.recipe.sections.base import Options, Positive, Section, Text, Texts
 
-Strategy = Literal["none", "ddp", "deepspeed", "fsdp"]
+Strategy = Literal["none", "ddp", "deepspeed", "fsdp", "auto"]
 
 
 class Fsdp(Section):
@@ -32,7 +32,9 @@ class Fsdp(Section):
 class Distributed(Section):
     """How the work is spread over processes."""
 
-    strategy: Strategy = Field("none", description="none, ddp, deepspeed or fsdp")
+    strategy: Strategy = Field(
+        "none", description="none, ddp, deepspeed, fsdp, or auto: what the memory plan says"
+    )
     zero_stage: Literal[1, 2, 3] = Field(2, description="DeepSpeed ZeRO stage")
     deepspeed_file: Text | None = Field(
         None, description="your own DeepSpeed configuration, instead of zero_stage and offload"

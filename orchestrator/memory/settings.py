@@ -1,0 +1,266 @@
+"""What memory depends on in a recipe, apart from the model and the GPUs."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from orchestrator.backends.base import Target
+from orchestrator.distributed import for_recipe
+from orchestrator.memory.model import Architecture, Matrix
+from orchestrator.recipe.models import Recipe
+
+Attention = Literal["eager", "sdpa", "flash"]
+Loss = Literal["plain", "fused", "chunked", "in place"]
+Checkpointing = Literal["none", "layers", "offload"]
+Offload = Literal["none", "optimizer", "all"]
+Kind = Literal["one", "ddp", "zero", "fsdp"]
+
+PAIRS = ("dpo", "orpo", "kto", "reward")
+"""Stages that compute two sequences per row: chosen and rejected, or KTO's two."""
+NOT_COVERED = ("ppo", "grpo", "gdpo", "ebft", "process_reward")
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A LoRA: rank, what it is put on, and what is trained in full beside it."""
+
+    rank: int
+    targets: tuple[str, ...] | str | None = None
+    dora: bool = False
+    dropout: bool = False
+    saved: tuple[str, ...] = ()
+
+    def on(self, matrix: Matrix) -> bool:
+        """Whether it is put on this matrix. None, `all-linear`: all linear modules but lm_head."""
+        if not matrix.module:
+            return False
+        if self.targets is None:
+            return matrix.group != "lm_head"
+        if isinstance(self.targets, str):
+            paths = (f"{place}{matrix.name}" for place in _PLACES)
+            return any(re.fullmatch(self.targets, path) for path in paths)
+        return any(target.split(".")[-1] == matrix.name for target in self.targets)
+
+
+_PLACES = ("", "model.layers.0.self_attn.", "model.layers.0.mlp.", "transformer.h.0.attn.",
+           "model.language_model.layers.0.self_attn.", "model.language_model.layers.0.mlp.",
+           "transformer.h.0.mlp.")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What memory depends on in a recipe. Sizes of types are in bytes."""
+
+    backend: str = "axolotl"
+    micro_batch: int = 1
+    sequence: int = 2048
+    accumulation: int = 1
+    compute: int = 2
+    checkpointing: Checkpointing = "layers"
+    attention: Attention = "sdpa"
+    loss: Loss = "plain"
+    quantization: Literal["none", "int8", "nf4"] = "none"
+    double_quantization: bool = True
+    quantized_experts: bool = False
+    lora: Lora | None = None
+    trained_share: float = 1.0
+    optimizer: str = "adamw_torch"
+    projection_rank: int = 0
+    pure: bool = False
+    sequences: int = 1
+    reference: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one forward pass on one GPU."""
+        return self.micro_batch * self.sequences * self.sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a run is spread: over `gpus` on `nodes`, sharded as `kind` and `stage` say.
+
+    `buckets` overrides the sizes of a DeepSpeed configuration (numbers of elements).
+    """
+
+    kind: Kind = "one"
+    gpus: int = 1
+    stage: int = 0
+    offload: Offload = "none"
+    nodes: int = 1
+    buckets: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As people call it."""
+        if self.kind in ("one", "ddp"):
+            return {"one": "one GPU", "ddp": "DDP"}[self.kind]
+        offload = {"none": "", "optimizer": " + optimizer offload", "all": " + offload"}
+        base = f"ZeRO-{self.stage}" if self.kind == "zero" else "FSDP"
+        return base + offload[self.offload]
+
+    def shares(self, what: Literal["weights", "gradients", "optimizer"]) -> int:
+        """Into how many parts something is cut; 1: every GPU has all of it."""
+        if self.kind == "fsdp":
+            return self.gpus
+        first = {"optimizer": 1, "gradients": 2, "weights": 3}[what]
+        return self.gpus if self.kind == "zero" and self.stage >= first else 1
+
+
+def settings(recipe: Recipe, architecture: Architecture, target: Target) -> Settings:
+    """The settings of a recipe for a model on a machine."""
+    training, model = recipe.training, recipe.model
+    notes: list[str] = []
+    compute = {"float32": 4}.get(target.dtype(model.dtype), 2)
+    if training.stage in NOT_COVERED:
+        notes.append(f"{training.stage}: generation and further models are not counted")
+    if training.offload_activations or training.offload_layers:
+        notes.append("activation and layer offload of the backend are not counted")
+    pairs = training.stage in PAIRS
+    lora = _lora(recipe)
+    return Settings(
+        backend=recipe.backend,
+        micro_batch=training.micro_batch_size,
+        sequence=recipe.data.sequence_length,
+        accumulation=training.gradient_accumulation,
+        compute=compute,
+        checkpointing=_checkpointing(training.gradient_checkpointing),
+        attention=_attention(model.attention),
+        loss=_loss(recipe),
+        quantization=model.quantization,
+        double_quantization=model.double_quantization is not False,
+        quantized_experts=bool(model.quantized_experts),
+        lora=lora,
+        trained_share=_share(recipe, architecture, notes),
+        optimizer=_optimizer(recipe),
+        projection_rank=_projection_rank(recipe),
+        pure=bool(model.pure_bf16),
+        sequences=2 if pairs else 1,
+        reference=training.stage in ("dpo", "kto") and lora is None,
+        notes=tuple(notes),
+    )
+
+
+def _lora(recipe: Recipe) -> Lora | None:
+    adapter = recipe.adapter
+    if adapter.type != "lora":
+        return None
+    targets = adapter.targets
+    every = targets in ("all-linear", None) or adapter.linear_too
+    return Lora(
+        rank=adapter.rank,
+        targets=None if every else targets,
+        dora=adapter.dora,
+        dropout=adapter.dropout > 0,
+        saved=adapter.modules_to_save,
+    )
+
+
+def _checkpointing(value: bool | str) -> Checkpointing:
+    if value in ("offload", "offload_disk", "unsloth"):
+        return "offload"
+    return "layers" if value else "none"
+
+
+def _attention(name: str) -> Attention:
+    if name == "eager":
+        return "eager"
+    return "sdpa" if name in ("sdpa", "auto") else "flash"
+
+
+def _loss(recipe: Recipe) -> Loss:
+    """Which loss kernel is used; LLaMA-Factory's one switch turns Liger's fused one on."""
+    kernels = recipe.kernels
+    cut = "axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin" in kernels.plugins
+    if kernels.cut_cross_entropy or cut or kernels.unsloth:
+        return "fused"
+    parts: tuple[str, ...] = kernels.liger if isinstance(kernels.liger, tuple) else ()
+    if kernels.liger is True or "fused_cross_entropy" in parts:
+        return "chunked"
+    if "cross_entropy" in parts:
+        return "in place"
+    return "plain"
+
+
+def _share(recipe: Recipe, architecture: Architecture, notes: list[str]) -> float:
+    """Share of the weights that is trained without a LoRA."""
+    adapter = recipe.adapter
+    if adapter.type == "freeze":
+        layers = abs(adapter.trainable_layers or 2)
+        return min(1.0, layers / architecture.layers)
+    if adapter.type == "oft":
+        notes.append("OFT is counted as a LoRA-like share of 1 % of the weights")
+        return 0.01
+    if adapter.trainable_parameters:
+        notes.append("adapter.trainable_parameters is not looked at: all weights count as trained")
+    return 1.0
+
+
+def _optimizer(recipe: Recipe) -> str:
+    training = recipe.training
+    for name, section in (("galore_adamw", training.galore), ("apollo_adamw", training.apollo)):
+        if section is not None and section.enabled:
+            return name
+    return training.optimizer
+
+
+def _projection_rank(recipe: Recipe) -> int:
+    """Rank of GaLore's and APOLLO's projection; 128 and 16 are LLaMA-Factory's defaults."""
+    training = recipe.training
+    if training.galore and training.galore.enabled:
+        return training.galore.rank or 16
+    if training.apollo and training.apollo.enabled:
+        return training.apollo.rank or 16
+    options: Any = training.optimizer_options
+    if isinstance(options, Mapping) and str(options.get("rank", "")).isdigit():
+        return int(options["rank"])
+    match = re.search(r"rank\s*=\s*(\d+)", options) if isinstance(options, str) else None
+    return int(match[1]) if match else 128
+
+
+def layout(
+    recipe: Recipe, gpus: int, nodes: int = 1, own: Mapping[str, Any] | None = None
+) -> Layout:
+    """How the recipe spreads itself over so many GPUs.
+
+    `own` is the user's DeepSpeed configuration, if the recipe names one; without it the bucket
+    sizes are those of the file that is rendered.
+    """
+    spread = recipe.distributed
+    world = max(1, gpus * nodes)
+    if spread.strategy == "deepspeed":
+        config = own if own is not None else for_recipe(recipe, "bfloat16")
+        zero = config.get("zero_optimization")
+        return _zero(zero if isinstance(zero, Mapping) else {}, world, nodes)
+    if spread.strategy == "fsdp":
+        offload = spread.offload != "none" or bool(spread.fsdp and spread.fsdp.offload)
+        return Layout("fsdp", world, 3, "all" if offload else "none", nodes)
+    if spread.strategy == "ddp" and world > 1:
+        return Layout("ddp", world, nodes=nodes)
+    return Layout("one", 1)
+
+
+BUCKETS = ("reduce_bucket_size", "allgather_bucket_size", "stage3_prefetch_bucket_size",
+           "stage3_max_live_parameters", "overlap_comm")  # fmt: skip
+
+
+def _zero(zero: Mapping[str, Any], world: int, nodes: int) -> Layout:
+    """The layout of a DeepSpeed configuration's `zero_optimization`; `auto` is left out."""
+    stage = zero.get("stage", 0)
+    moved = {
+        what
+        for what in ("optimizer", "param")
+        if isinstance(device := zero.get(f"offload_{what}"), Mapping)
+        and device.get("device", "none") != "none"
+    }
+    offload: Offload = "none" if not moved else "all" if moved == {"optimizer", "param"} else (
+        "optimizer"
+    )  # fmt: skip
+    buckets = tuple(
+        (name, int(value))
+        for name in BUCKETS
+        if isinstance(value := zero.get(name), int | float) and value
+    )
+    return Layout("zero", world, stage if stage in (1, 2, 3) else 0, offload, nodes, buckets)
