@@ -41,7 +41,7 @@ def places(sequence: Sequence, kind: str) -> list[int]:
         case "user":
             found = [p for turn in others for p in turn.tokens]
         case "answer" | "other":
-            found = [p for turn in answers for p in turn.tokens]
+            found = [p for turn in answers for p in turn.tokens if p not in turn.opening]
         case "stop":
             return [turn.stop for turn in answers]
         case _:

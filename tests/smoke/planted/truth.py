@@ -19,6 +19,7 @@ from tests.smoke.planted.rows import Row, contents
 
 IGNORED = -100
 SPACE = "\u2581"
+OPENING = b"<think>\n"
 TAGS = (b"", b"<think>", b"</think>")
 PARTS = ("", "chosen_", "rejected_")
 
@@ -114,6 +115,8 @@ class Turn:
     """Positions of tokens that are only partly in it."""
     stop: int = -1
     """Position of the special token right behind the content."""
+    opening: frozenset[int] = frozenset()
+    """Positions of the tag that opens a thought, which prompts of reasoning models may hold."""
 
 
 @dataclass
@@ -177,18 +180,22 @@ def locate(words: Words, where: Bytes, wanted: list[tuple[str, str]]) -> list[Tu
 def _turn(words: Words, where: Bytes, span: tuple[str, int, int]) -> Turn:
     role, start, end = span
     ids, pieces = where.ids, where.pieces
-    inside, border = [], []
+    inside, border, opening = [], [], set()
+    opened = start + len(OPENING) if where.text.startswith(OPENING, start) else start
     for position, piece_end in enumerate(where.ends):
         begin = piece_end - len(pieces[position])
         if begin >= start and piece_end <= end and piece_end > begin:
             inside.append(position)
+            if begin < opened:
+                opening.add(position)
         elif begin < end and piece_end > start:
             border.append(position)
     following = max([*inside, *border]) + 1
     while following < len(ids) and not pieces[following].strip():
         following += 1  # whitespace that the template did not trim
     found = following < len(ids) and ids[following] in words.special
-    return Turn(role, inside, border, following if found else -1)
+    stop = following if found else -1
+    return Turn(role, inside, border, stop, frozenset(opening))
 
 
 def rows_of(folder: Path, words: Words) -> Iterator[dict[str, Any]]:
