@@ -2,7 +2,13 @@
 
 A mistake is made where users make it: in the rows, in the base's template, tokenizer or settings,
 in the recipe, or in the rendered configuration by hand. Only what no setting of a backend does is
-written into the prepared files afterwards (`how="arrow"`).
+written into the prepared files afterwards (`how="arrow"`):
+
+* FT502 on LLaMA-Factory: each row keeps an answer or its stop, unless the limit takes it (FT508);
+* FT503 on LLaMA-Factory: `train_on_prompt` trains the headers, too, which is FT530;
+* FT531 on axolotl: it finds an answer by putting another in its place, which leaves headers out;
+* FT536: both pad when a batch is made, not before, and LLaMA-Factory's packs mask their padding;
+* FT537 on axolotl: it adds rows to the embedding for every token that its tokenizer has.
 """
 
 from collections.abc import Callable
