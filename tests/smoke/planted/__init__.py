@@ -1,0 +1,1 @@
+"""Planted mistakes: sound data, one mistake at a time, prepared by the real backends."""
