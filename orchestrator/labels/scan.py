@@ -82,6 +82,8 @@ class Scanner:
 
     def _trace(self, view: "Flat", tracer: Tracer) -> list[Found | None]:
         changes = view.changes()
+        if not tracer.joints.rows:
+            tracer.learn(list(view.texts()))
         return [tracer.trace(text, at) for text, at in zip(view.texts(), changes, strict=True)]
 
     def _ids(self, view: "Flat", counts: Ints) -> None:
