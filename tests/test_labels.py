@@ -372,7 +372,7 @@ def test_picking_rows(tmp_path: Path) -> None:
     assert pick_rows("worst", report) == [0]
     assert failing(report) == ([0], 1)
     assert containing("hello,", report) == ([1], 1)
-    for bad in ("9", "first", "1-x"):
+    for bad in ("9", "first", "1-x", "2-1", "-1", "\u00b2", f"0-{10**15}"):
         with pytest.raises(UsageError, match="row"):
             pick_rows(bad, report)
 

@@ -156,7 +156,7 @@ def _key(subject: Subject) -> str:
                   for f in sorted(subject.dataset.glob("*.arrow"))],
         "beside": [_stamp(folder / name) for folder in (subject.tokenizer, Path(subject.base))
                    for name in BESIDE],
-        "there": [os.path.exists(source) for source in subject.sources],
+        "there": [Path(source).exists() for source in subject.sources],
     }  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
