@@ -357,6 +357,9 @@ def test_packed_rows_are_judged_sequence_by_sequence(tmp_path: Path) -> None:
     report = judge(subject)
     assert report.findings == ()
     assert (report.facts.rows, report.facts.sequences, report.facts.exact) == (3, 5, 5)
+    real = [len(prepare(made, turns)["labels"]) for turns in ROWS]
+    assert report.lengths.tolist() == real
+    assert (report.facts.tokens, report.facts.longest) == (sum(real), max(real))
     labels = packed["labels"]
     middle = len(prepare(made, ROWS[0])["labels"])
     at = next(i for i in range(middle, len(labels)) if labels[i] != -100)

@@ -46,8 +46,8 @@ class Report:
 
     @property
     def lengths(self) -> Ints:
-        """Tokens of each sequence, all parts together."""
-        return np.concatenate([np.zeros(0, np.int64), *(p.lengths for p in self.gathered.parts)])
+        """Tokens of each sequence without padding, all parts together."""
+        return np.concatenate([np.zeros(0, np.int64), *(p.sizes for p in self.gathered.parts)])
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -201,7 +201,7 @@ def _keep(folder: Path, key: str, gathered: Gathered) -> None:
         return  # a folder of somebody else: looked at anew each time
 
 
-COLUMNS = ("rows", "lengths", "trained", "origins", "files", "lines")
+COLUMNS = ("rows", "lengths", "padding", "trained", "origins", "files", "lines")
 
 
 def _kept(folder: Path, key: str) -> Gathered | None:

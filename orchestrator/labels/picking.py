@@ -49,8 +49,8 @@ def _numbered(word: str, named: Iterable[str], rows: int) -> range:
 
 def _named(report: Report) -> dict[str, list[int]]:
     part = report.gathered.parts[0]
-    order = np.argsort(part.lengths, kind="stable")
-    share = np.argsort(part.trained / np.maximum(part.lengths, 1), kind="stable")
+    order = np.argsort(part.sizes, kind="stable")
+    share = np.argsort(part.trained / np.maximum(part.sizes, 1), kind="stable")
 
     def row(at: Ints) -> list[int]:
         return [int(part.rows[at])]
