@@ -1,5 +1,6 @@
 """Rows are found and labels judged whatever their text is: short, common, part of a template."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from orchestrator.labels.joints import trimmed
 from orchestrator.labels.judge import judge
+from orchestrator.labels.sources import origin_of, read_sources
+from tests.helpers import loaded
 from tests.label_templates import TEMPLATES, Template, Turns, conversation, prepared, rendered
 from tests.label_world import save, tokenizer
 
@@ -111,3 +114,38 @@ def test_a_template_that_the_rows_do_not_show_is_not_guessed(tmp_path: Path) -> 
     other = [prepared(made, TEMPLATES[0]([("user", "Other"), ("assistant", "Thing")]))] * 3
     save(subject.dataset, other)
     assert {f.code for f in judge(subject).findings} == {"FT509", "FT539"}
+
+
+ODD = [None, 5, 1.5, True, [], {}, [1], [None], [["a", "b"]], {"role": "user"}, "x", "\ud800",
+       [{"role": None, "content": None}], [{"role": ["a"], "content": "x"}],
+       [{"role": "user", "content": "hi"}]]  # fmt: skip
+COLUMNS = ("instruction", "input", "output", "messages", "text", "chosen", "rejected", "prompt",
+           "completion", "segments")  # fmt: skip
+FORMATS = (("alpaca", "sft"), ("messages", "sft"), ("text", "sft"), ("preference", "dpo"),
+           ("kto", "kto"), ("pieces", "sft"))  # fmt: skip
+
+
+@often
+@given(
+    rows=st.lists(st.dictionaries(st.sampled_from(COLUMNS), st.sampled_from(ODD)), max_size=20),
+    form=st.sampled_from(FORMATS),
+)
+def test_rows_of_any_shape_are_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]], form: tuple[str, str]
+) -> None:
+    file = tmp_path_factory.mktemp("odd") / "d.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = loaded(**{
+        "data.sources": [{"path": str(file), "format": form[0]}], "training.stage": form[1],
+        "backend": "llamafactory",
+    }).recipe  # fmt: skip
+    found = read_sources(recipe, [origin_of("d", recipe.data.sources[0], str(file))], "NFC")
+    assert found.counts == [len(rows)]
+
+
+def test_numbers_are_what_the_backends_write(tmp_path: Path) -> None:
+    file = tmp_path / "d.jsonl"
+    file.write_text('{"instruction": "2+3", "output": 5}\n')
+    recipe = loaded(**{"data.sources": [{"path": str(file), "format": "alpaca"}]}).recipe
+    found = read_sources(recipe, [origin_of("d", recipe.data.sources[0], str(file))])
+    assert found.indexes[""].heads == [b"2+3", b"5"]

@@ -79,11 +79,25 @@ def _guarded(read: Callable[[dict[str, Any]], Truth | None]) -> Reader:
 
     def guarded(row: Any) -> Truth | None:
         try:
-            return read(row)
+            truth = read(row)
+            plain = truth is None or all(isinstance(text, str) for text in texts(truth))
+            return truth if truth is None or plain else _spelled(truth)
         except (KeyError, TypeError, AttributeError, IndexError, ValueError):
             return None
 
     return guarded
+
+
+def _spelled(truth: Truth) -> Truth | None:
+    """A row with numbers as backends write them; None if a value is neither text nor number."""
+    parts: dict[str, tuple[Piece, ...]] = {}
+    for part, pieces in truth.parts.items():
+        if any(
+            isinstance(p.text, bool) or not isinstance(p.text, (str, int, float)) for p in pieces
+        ):
+            return None
+        parts[part] = tuple(Piece(p.role, str(p.text), p.trained) for p in pieces)
+    return Truth(parts, truth.whole, truth.messages)
 
 
 def _fields(source: Source, fields: tuple[tuple[Any, bool], ...]) -> Reader:
