@@ -25,8 +25,13 @@ RARE = 0.2
 """Joints with fewer votes than this share of the best one's are taken for chance."""
 LONGEST = 4096
 """Bytes of the longest text between two pieces."""
+CROWD, KEPT = 1000, 100
+"""So many different joints between two roles are cut down to those with the most votes."""
 MOST = 40
 """Different joints between two roles; more of them are no template."""
+
+WINDOW = 64
+"""Bytes that are looked at together for white space at an end."""
 
 Slot = tuple[int, int]
 
@@ -35,12 +40,15 @@ def trimmed(text: bytes, start: int, end: int) -> Slot:
     """`start:end` without the white space at both ends."""
     leading = LEADING.match(text, start, end)
     start = leading.end() if leading else start
-    while True:
-        kept = start + len(text[start:end].rstrip(NARROW)) if end > start else start
-        wide = next((tail for tail in WIDE if text.endswith(tail, start, kept)), b"")
-        end = kept - len(wide)
-        if not wide:
-            return start, end
+    while end > start:
+        window = max(end - WINDOW, start)
+        kept = window + len(text[window:end].rstrip(NARROW))
+        if kept == end:
+            kept -= next((len(tail) for tail in WIDE if text.endswith(tail, start, end)), 0)
+        if kept == end:
+            break
+        end = kept
+    return start, end
 
 
 class Joints:
@@ -60,7 +68,11 @@ class Joints:
         before = EDGE
         for role, slots in zip((*roles, EDGE), (*places, [(len(text),) * 2]), strict=True):
             votes = self.votes.setdefault((before, role), Counter())
-            votes.update({joint for joint in _between(text, ends, slots) if joint is not None})
+            votes.update(set(_between(text, ends, slots)))
+            if len(votes) > CROWD:
+                kept = votes.most_common(KEPT)
+                votes.clear()
+                votes.update(dict(kept))
             before, ends = role, slots
 
     def settle(self) -> None:
@@ -109,7 +121,7 @@ def _skipped(text: bytes, at: int) -> int:
     return match.end() if match else at
 
 
-def _between(text: bytes, ends: Sequence[Slot], slots: Sequence[Slot]) -> Iterator[bytes | None]:
+def _between(text: bytes, ends: Sequence[Slot], slots: Sequence[Slot]) -> Iterator[bytes]:
     for _, end in ends:
         for start, _ in slots:
             if end <= start <= end + LONGEST:

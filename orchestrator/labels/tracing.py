@@ -23,6 +23,10 @@ PATIENCE = 200
 """Failures in a row after which the slow search is given up."""
 STUDIED = 200
 """Texts that the template is learned from before any is traced."""
+STUDIED_BYTES = 2_000_000
+"""Bytes of these texts, the short ones first."""
+SOUND = 8
+"""Rows from which on what was learned is used: a power of two."""
 LEARNED = 4000
 """Rows after which the template is known."""
 SLOTS = 8
@@ -87,8 +91,12 @@ class Tracer:
 
     def learn(self, texts: Sequence[bytes]) -> None:
         """Learn from some texts what the template writes around the pieces."""
-        for text in texts[:: -(-len(texts) // STUDIED) or 1]:
-            found = self._search(text, self._starts(text))
+        left = STUDIED_BYTES
+        for text in sorted(texts[:: -(-len(texts) // STUDIED) or 1], key=len):
+            if left < 0 and self.joints.rows >= SOUND:
+                break
+            left -= len(text)
+            found = self._split(text) or self._search(text, self._starts(text))
             if found and found.exact:
                 self._study(text, found)
         self.joints.settle()
@@ -99,6 +107,9 @@ class Tracer:
         places = [place for place in found.places if place.state == FULL]
         roles = [self.index.role[place.piece] for place in places]
         self.joints.add(text, roles, self._slots(text, places))
+        rows = self.joints.rows
+        if rows >= SOUND and not rows & (rows - 1):
+            self.joints.settle()
 
     def _slots(self, text: bytes, places: Sequence[Place]) -> list[list[Slot]]:
         """For each piece the places where it could lie, with room for the others."""
@@ -177,8 +188,6 @@ class Tracer:
             self.used[found.row] = 1
             if found.exact and self.joints.rows < LEARNED:
                 self._study(text, found)
-                if not self.joints.rows & (self.joints.rows - 1):
-                    self.joints.settle()
         return found
 
     @staticmethod
