@@ -249,6 +249,40 @@ def test_the_second_look_reads_what_the_first_one_kept(
     assert judge(subject).findings == ()
 
 
+def test_what_was_kept_is_gathered_anew_if_what_it_rests_on_has_changed(tmp_path: Path) -> None:
+    subject = world(tmp_path)
+    assert codes(subject) == {}
+    (Path(subject.base) / "generation_config.json").write_text('{"eos_token_id": 7}')
+    assert codes(subject) == {"FT506": "warning"}
+    config = subject.tokenizer / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("m.content", "m.content | upper"))
+    assert codes(subject) == {"FT506": "warning", "FT532": "warning"}
+
+
+@pytest.mark.parametrize("damage", ["gone", "short", "of other rows", "a folder", "facts"])
+def test_what_was_kept_and_is_damaged_is_gathered_anew(tmp_path: Path, damage: str) -> None:
+    subject = world(tmp_path, mask_second_answer)
+    first = judge(subject)
+    arrays, facts = (subject.dataset / name for name in (judging.ARRAYS, judging.FACTS))
+    match damage:
+        case "gone":
+            arrays.unlink()
+        case "short":
+            arrays.write_bytes(arrays.read_bytes()[:200])
+        case "of other rows":
+            other = world(tmp_path / "other", rows=ROWS[:2])
+            judge(other)
+            arrays.write_bytes((other.dataset / judging.ARRAYS).read_bytes())
+        case "a folder":
+            arrays.unlink()
+            arrays.mkdir()
+        case _:
+            facts.write_text(facts.read_text().replace('"shortest"', '"briefest"'))
+    again = judge(subject)
+    assert again.findings == first.findings
+    assert len(again.gathered.parts[0].rows) == len(ROWS)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_flipped_label_of_a_turn_goes_unnoticed(
@@ -323,6 +357,9 @@ def test_packed_rows_are_judged_sequence_by_sequence(tmp_path: Path) -> None:
     report = judge(subject)
     assert report.findings == ()
     assert (report.facts.rows, report.facts.sequences, report.facts.exact) == (3, 5, 5)
+    real = [len(prepare(made, turns)["labels"]) for turns in ROWS]
+    assert report.lengths.tolist() == real
+    assert (report.facts.tokens, report.facts.longest) == (sum(real), max(real))
     labels = packed["labels"]
     middle = len(prepare(made, ROWS[0])["labels"])
     at = next(i for i in range(middle, len(labels)) if labels[i] != -100)
@@ -338,7 +375,7 @@ def test_picking_rows(tmp_path: Path) -> None:
     assert pick_rows("worst", report) == [0]
     assert failing(report) == ([0], 1)
     assert containing("hello,", report) == ([1], 1)
-    for bad in ("9", "first", "1-x"):
+    for bad in ("9", "first", "1-x", "2-1", "-1", "\u00b2", f"0-{10**15}"):
         with pytest.raises(UsageError, match="row"):
             pick_rows(bad, report)
 

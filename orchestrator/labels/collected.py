@@ -63,6 +63,7 @@ class PartFacts:
     """Arrays with one entry per sequence of a part."""
 
     lengths: list[Ints] = field(default_factory=list)
+    padding: list[Ints] = field(default_factory=list)
     trained: list[Ints] = field(default_factory=list)
     rows: list[Ints] = field(default_factory=list)
     origins: list[Ints] = field(default_factory=list)

@@ -100,16 +100,23 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """One entry per sequence of one part: its row, length, trained tokens, source row (-1: not
-    found), and file number and line of that."""
+    """One entry per sequence of one part: its row, length, padding in that, trained tokens, source
+    row (-1: not found), and file number and line of that."""
 
     part: str
     rows: Ints
     lengths: Ints
+    padding: Ints
     trained: Ints
     origins: Ints
     files: Ints
     lines: Ints
+
+    @property
+    def sizes(self) -> Ints:
+        """Tokens without padding."""
+        sizes: Ints = self.lengths - self.padding
+        return sizes
 
 
 @dataclass(frozen=True, slots=True)

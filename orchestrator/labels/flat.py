@@ -1,12 +1,16 @@
 """A batch of prepared sequences with what is derived from it: marks, text, places in the text."""
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 
+from orchestrator.labels.joints import WIDE
 from orchestrator.labels.prepared import IGNORED, Batch
 from orchestrator.labels.vocabulary import Bools, Ints, Vocabulary
+
+WIDE_SPACE = re.compile(b"|".join(WIDE))
 
 
 class Flat:
@@ -18,11 +22,20 @@ class Flat:
         self.trained: Bools = batch.labels != IGNORED
         self.trained_before = before(self.trained)
         known = vocabulary.known(batch.ids)
-        self.blank: Bools = vocabulary.blank[known]
         self.control: Bools = vocabulary.control[known]
         self.starts = np.concatenate(([0], np.cumsum(vocabulary.lengths[known])))
         self.blob = vocabulary.join(known)
         self.bounds = self.starts[batch.offsets]
+        self._ink = before(self._inked())
+        self.blank: Bools = self._ink[self.starts[1:]] == self._ink[self.starts[:-1]]
+
+    def _inked(self) -> Bools:
+        """Which bytes are no white space."""
+        raw = np.frombuffer(self.blob, dtype=np.uint8)
+        ink: Bools = (raw > 32) | (raw < 9) | ((raw > 13) & (raw < 28))
+        for match in WIDE_SPACE.finditer(self.blob):
+            ink[match.start() : match.end()] = False
+        return ink
 
     def texts(self) -> Iterator[bytes]:
         """The text of each sequence."""
@@ -54,10 +67,6 @@ class Flat:
 
     def blank_between(self, start: Ints, end: Ints) -> Bools:
         """Whether the bytes between are white space only."""
-        if not hasattr(self, "_ink"):
-            raw = np.frombuffer(self.blob, dtype=np.uint8)
-            ink = (raw > 32) | ((raw < 9) | ((raw > 13) & (raw < 32)))
-            self._ink = before(ink)
         result: Bools = self._ink[end] == self._ink[start]
         return result
 

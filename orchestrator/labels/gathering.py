@@ -66,6 +66,7 @@ def _sequences(name: str, part: PartFacts) -> Sequences:
         name,
         joined(part.rows),
         joined(part.lengths),
+        joined(part.padding),
         joined(part.trained),
         origins,
         np.full(len(origins), -1),
@@ -74,7 +75,7 @@ def _sequences(name: str, part: PartFacts) -> Sequences:
 
 
 def _sizes(facts: Facts, parts: Sequence[Sequences], scanned: Scanned) -> None:
-    lengths = np.concatenate([part.lengths for part in parts] or [np.zeros(0, dtype=np.int64)])
+    lengths = np.concatenate([part.sizes for part in parts] or [np.zeros(0, dtype=np.int64)])
     facts.rows = len(np.unique(parts[0].rows)) if parts else 0
     facts.sequences = len(lengths)
     facts.tokens = int(lengths.sum())
@@ -105,7 +106,7 @@ def _by_source(facts: Facts, sources: SourceRows, parts: Sequence[Sequences]) ->
                 continue
             known = part.origins >= 0
             of = np.frombuffer(index.source, dtype=np.int16)[part.origins[known]] == number
-            tokens += int(part.lengths[known][of].sum())
+            tokens += int(part.sizes[known][of].sum())
             trained += int(part.trained[known][of].sum())
             prepared = max(prepared, int(of.sum()))
         facts.sources.append(

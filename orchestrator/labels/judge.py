@@ -46,8 +46,8 @@ class Report:
 
     @property
     def lengths(self) -> Ints:
-        """Tokens of each sequence, all parts together."""
-        return np.concatenate([np.zeros(0, np.int64), *(p.lengths for p in self.gathered.parts)])
+        """Tokens of each sequence without padding, all parts together."""
+        return np.concatenate([np.zeros(0, np.int64), *(p.sizes for p in self.gathered.parts)])
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -112,11 +112,12 @@ def judge(subject: Subject) -> Report:
     Raises:
         LabelError: the data cannot be read.
     """
-    gathered = _kept(subject)
+    key = _key(subject)
+    gathered = _kept(subject.dataset, key)
     if gathered is None:
         with _no_collection():
             gathered = gather(subject)
-        _keep(subject, gathered)
+        _keep(subject.dataset, key, gathered)
     prepared = subject.prepared
     judged = verdict(gathered.facts, subject.recipe, prepared.vocabulary)
     return Report(subject.recipe, prepared, gathered, judged)
@@ -134,6 +135,13 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
+BESIDE = (
+    "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json",
+    "generation_config.json",
+)  # fmt: skip
+"""Files of the tokenizer and of the base that the facts depend on; people edit them."""
+
+
 def _key(subject: Subject) -> str:
     """What the facts depend on besides the prepared data itself, which is never changed."""
     state = subject.dataset / "state.json"
@@ -146,8 +154,20 @@ def _key(subject: Subject) -> str:
         "prepared": [str(subject.dataset), state.stat().st_mtime_ns if state.is_file() else 0],
         "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns]
                   for f in sorted(subject.dataset.glob("*.arrow"))],
+        "beside": [_stamp(folder / name) for folder in (subject.tokenizer, Path(subject.base))
+                   for name in BESIDE],
+        "there": [Path(source).exists() for source in subject.sources],
     }  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _stamp(file: Path) -> list[int]:
+    """Size and time of a file; empty if it is not there."""
+    try:
+        found = file.stat()
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns]
 
 
 @cache
@@ -159,7 +179,7 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _keep(subject: Subject, gathered: Gathered) -> None:
+def _keep(folder: Path, key: str, gathered: Gathered) -> None:
     """Beside the data, if that can be written to."""
     arrays: dict[str, Any] = {f"failing/{code}": rows for code, rows in gathered.failing.items()}
     for part in gathered.parts:
@@ -168,27 +188,31 @@ def _keep(subject: Subject, gathered: Gathered) -> None:
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
     try:
-        write_atomic(subject.dataset / ARRAYS, content.getvalue())
+        write_atomic(folder / ARRAYS, content.getvalue())
         document = {
-            "key": _key(subject),
+            "key": key,
+            "arrays": hashlib.sha256(content.getbuffer()).hexdigest(),
             "parts": [part.part for part in gathered.parts],
             "files": [list(file) for file in gathered.files],
             "facts": asdict(gathered.facts),
         }
-        write_json(subject.dataset / FACTS, document)
+        write_json(folder / FACTS, document)
     except LaunchError:
         return  # a folder of somebody else: looked at anew each time
 
 
-COLUMNS = ("rows", "lengths", "trained", "origins", "files", "lines")
+COLUMNS = ("rows", "lengths", "padding", "trained", "origins", "files", "lines")
 
 
-def _kept(subject: Subject) -> Gathered | None:
-    document = read_json(subject.dataset / FACTS)
-    if not isinstance(document, dict) or document.get("key") != _key(subject):
+def _kept(folder: Path, key: str) -> Gathered | None:
+    document = read_json(folder / FACTS)
+    if not isinstance(document, dict) or document.get("key") != key:
         return None
     try:
-        with np.load(subject.dataset / ARRAYS, allow_pickle=False) as arrays:
+        content = (folder / ARRAYS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != document["arrays"]:
+            return None  # another process is writing, or has died
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             parts = tuple(
                 Sequences(name, *(arrays[f"{name}/{column}"] for column in COLUMNS))
                 for name in document["parts"]

@@ -109,8 +109,8 @@ def candidate(lengths: Ints, length: int) -> Candidate:
 def show(found: Lengths) -> None:
     """The table for people."""
     ui.table(
-        ["percentile", *found.percentiles],
-        [["tokens", *(f"{value:,}" for value in found.percentiles.values())]],
+        ["percentile", "tokens"],
+        [[name, f"{value:,}"] for name, value in found.percentiles.items()],
     )
     rows = [
         [
@@ -122,7 +122,7 @@ def show(found: Lengths) -> None:
         ]
         for one in found.candidates
     ]
-    ui.table(["sequence length", "rows cut", "tokens cut", "padding", "packs"], rows)
+    ui.table(["length", "rows cut", "tokens cut", "padding", "packs"], rows)
     ui.say(f"suggestion: --set data.sequence_length={found.suggestion} (keeps 99% of rows whole)")
     if found.at_limit:
         ui.say(

@@ -1,6 +1,7 @@
 """Which rows are shown: by number, by name, by text, or those that a finding is about."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from orchestrator.labels.judge import Report
 from orchestrator.labels.vocabulary import Ints
 
 TELLING = "shortest,median,longest,most,least,worst"
+NUMBERS = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 MANY = 20
 """Rows that a search shows at most."""
 
@@ -28,26 +30,27 @@ def pick_rows(spec: str, report: Report) -> list[int]:
     named = _named(report)
     picked: list[int] = []
     for word in (word.strip() for word in spec.split(",") if word.strip()):
-        first, dash, last = word.partition("-")
-        if word in named:
-            picked += named[word]
-        elif first.isdigit() and (not dash or last.isdigit()):
-            picked += range(int(first), int(last or first) + 1)
-        else:
-            raise UsageError(
-                f"{word!r} is no row", hint=f"numbers, ranges like 3-6, or {', '.join(named)}"
-            )
-    if picked and max(picked) >= report.facts.rows:
-        raise UsageError(
-            f"there is no row {max(picked)}", hint=f"rows go from 0 to {report.facts.rows - 1}"
-        )
+        picked += named[word] if word in named else _numbered(word, named, report.facts.rows)
     return list(dict.fromkeys(picked))
+
+
+def _numbered(word: str, named: Iterable[str], rows: int) -> range:
+    """The rows of `7` or `3-6`."""
+    found = NUMBERS.fullmatch(word)
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+    if first > last:
+        raise UsageError(
+            f"{word!r} is no row", hint=f"numbers, ranges like 3-6, or {', '.join(named)}"
+        )
+    if last >= rows:
+        raise UsageError(f"there is no row {last}", hint=f"rows go from 0 to {rows - 1}")
+    return range(first, last + 1)
 
 
 def _named(report: Report) -> dict[str, list[int]]:
     part = report.gathered.parts[0]
-    order = np.argsort(part.lengths, kind="stable")
-    share = np.argsort(part.trained / np.maximum(part.lengths, 1), kind="stable")
+    order = np.argsort(part.sizes, kind="stable")
+    share = np.argsort(part.trained / np.maximum(part.sizes, 1), kind="stable")
 
     def row(at: Ints) -> list[int]:
         return [int(part.rows[at])]

@@ -9,6 +9,7 @@ data gives no finding at all, so what can only be a mistake is an error from the
 has a limit (long rows cut or dropped, copies), and what may be meant is a warning.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -173,6 +174,22 @@ def _look(case: Case, code: str) -> str:
     return f"look: ft inspect-tokens {case.recipe.name} --rows {rows[0]}"
 
 
+def _longer(case: Case) -> str:
+    return f"--set data.sequence_length={2 * case.facts.sequence_length}"
+
+
+def _room(case: Case) -> str:
+    """Makes room for new tokens in LLaMA-Factory's embeddings."""
+    return "--set tokens.resize=true" + _trained_embeddings(case)
+
+
+def _trained_embeddings(case: Case) -> str:
+    adapter = case.recipe.adapter
+    if adapter.type != "lora" or adapter.modules_to_save:
+        return ""
+    return " --set 'adapter.modules_to_save=[embed_tokens, lm_head]'"
+
+
 def _nothing(case: Case) -> Said | None:
     facts = case.facts
     if not facts.rows:
@@ -194,8 +211,7 @@ def _empty(case: Case) -> Said | None:
     count, of = hit["count"], case.facts.sequences
     return Said(
         count, of, f"{_rows(count, of)} have no trained token",
-        f"remove them, or --set data.sequence_length={2 * case.facts.sequence_length} if the "
-        f"prompt fills it; {_look(case, 'FT502')}",
+        f"remove them, or {_longer(case)} if the prompt fills it; {_look(case, 'FT502')}",
     )  # fmt: skip
 
 
@@ -290,8 +306,8 @@ def _cut(case: Case) -> Said | None:
         hit["count"], case.facts.sequences,
         f"{_rows(hit['count'], case.facts.sequences)} are cut off at "
         f"{case.facts.sequence_length} tokens (lost: {lost})",
-        "see ft inspect-tokens --lengths; --set data.sequence_length=..., or --set "
-        "data.overlong=drop",
+        f"{_longer(case)} (what is enough: ft inspect-tokens --lengths)"
+        + (", or --set data.overlong=drop" if case.backend == "axolotl" else ""),
     )  # fmt: skip
 
 
@@ -304,7 +320,7 @@ def _dropped(case: Case) -> Said | None:
         facts.dropped, facts.source_rows,
         f"{facts.dropped:,} of {facts.source_rows:,} source rows are not in the prepared data "
         f"({reasons}; first: {', '.join(facts.dropped_places[:3])})",
-        "--set data.sequence_length=... for long rows (see --lengths); else look at these rows",
+        f"{_longer(case)} for long rows (see --lengths); else look at these rows",
     )  # fmt: skip
 
 
@@ -346,7 +362,8 @@ def _template_differs(case: Case) -> Said | None:
         f"{whose} writes other {found['kind']} than was trained (row {found['row']}): after "
         f"{found['before'][-24:]!r} trained {found['trained'][:24]!r}, "
         f"served {found['served'][:24]!r}",
-        "--set data.chat_template=tokenizer, or serve with the template that was trained",
+        ("" if case.recipe.data.chat_template == "tokenizer" else
+         "--set data.chat_template=tokenizer, or ") + "serve with the template that was trained",
         milder=found["kind"] == "white space",
     )  # fmt: skip
 
@@ -394,7 +411,8 @@ def _padding(case: Case) -> Said | None:
     return Said(
         hit["count"], case.facts.sequences,
         f"padding is trained in {_rows(hit['count'], case.facts.sequences)}",
-        "use a padding token that is not the stop token: --set tokens.pad=...",
+        "padding is in the data, or is the stop token: remove it, or give the tokenizer a padding "
+        "token of its own" + (" (--set tokens.pad=...)" if case.backend == "axolotl" else ""),
     )  # fmt: skip
 
 
@@ -406,7 +424,8 @@ def _beyond(case: Case) -> Said | None:
         hit["count"], case.facts.sequences,
         f"{_rows(hit['count'], case.facts.sequences)} have tokens that the model's embedding has "
         "no row for",
-        "--set tokens.resize=true, and train the embeddings; or use the base's own tokenizer",
+        "use the base's own tokenizer, or make room: " + _room(case) if case.backend != "axolotl"
+        else "use the base's own tokenizer; axolotl makes room only for tokens that it has added",
     )  # fmt: skip
 
 
@@ -414,12 +433,23 @@ def _split(case: Case) -> Said | None:
     hit = case.hit("FT538")
     if not hit:
         return None
-    names = ", ".join(repr(name) for name in list(hit["notes"])[:3])
+    names = list(hit["notes"])[:3]
+    listed = json.dumps(names, ensure_ascii=False)
+    add = (
+        f"--set 'tokens.add={listed}'{_trained_embeddings(case)}"
+        if case.backend == "axolotl"
+        else f"--set 'tokens.add_special={listed}' {_room(case)}"
+    )
+    own = (
+        ""
+        if case.recipe.data.chat_template == "tokenizer"
+        else ("use the tokenizer's own template (--set data.chat_template=tokenizer), or ")
+    )
     return Said(
         hit["count"], case.facts.sequences,
-        f"{names} of the template is no token of this tokenizer: it is split into pieces",
-        "use the tokenizer's own template (--set data.chat_template=tokenizer), or add the tokens: "
-        f"--set 'tokens.add_special=[{', '.join(list(hit['notes'])[:3])}]' and tokens.resize=true",
+        f"{', '.join(map(repr, names))} of the template is no token of this tokenizer: it is "
+        "split into pieces",
+        f"{own}add the tokens: {add}",
     )  # fmt: skip
 
 

@@ -60,6 +60,7 @@ class Scanner:
         part = self.found.parts.setdefault(batch.part, PartFacts())
         counts = view.trained_before[batch.offsets[1:]] - view.trained_before[batch.offsets[:-1]]
         part.lengths.append(batch.lengths.astype(np.int32))
+        part.padding.append(self._padding(view).astype(np.int32))
         part.trained.append(counts.astype(np.int32))
         part.rows.append(batch.rows.astype(np.int64))
         part.hashes.append(view.hashes())
@@ -80,8 +81,21 @@ class Scanner:
         if self.settings.judged:
             self._spans(view, ~known)
 
+    def _padding(self, view: "Flat") -> Ints:
+        """How many tokens at the end of each sequence of packed rows only fill the row."""
+        batch, pad = view.batch, self.settings.pad
+        if not self.settings.packed or pad is None:
+            return np.zeros(len(batch.rows), dtype=np.int64)
+        kept = np.append(-1, np.flatnonzero((batch.ids != pad) | view.trained))
+        ends = batch.offsets[1:]
+        last: Ints = kept[np.searchsorted(kept, ends) - 1]
+        padding: Ints = ends - np.maximum(last + 1, batch.offsets[:-1])
+        return padding
+
     def _trace(self, view: "Flat", tracer: Tracer) -> list[Found | None]:
         changes = view.changes()
+        if not tracer.joints.rows:
+            tracer.learn(list(view.texts()))
         return [tracer.trace(text, at) for text, at in zip(view.texts(), changes, strict=True)]
 
     def _ids(self, view: "Flat", counts: Ints) -> None:

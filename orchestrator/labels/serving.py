@@ -1,6 +1,6 @@
 """What is trained against what the model meets when it is served: template and stop tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from orchestrator.labels.facts import Facts, Sequences, Subject
 from orchestrator.labels.prepared import Prepared
 from orchestrator.labels.served import ChatTemplate, Difference, difference
 from orchestrator.labels.sources import SourceRows
-from orchestrator.labels.truth import Truth
+from orchestrator.labels.truth import Messages
 from orchestrator.recipe.models import Recipe
 
 COMPARED = 6
@@ -31,7 +31,7 @@ def templates(
         return
     for part in parts:
         found: Difference | None = None
-        for (name, source_row), truth in sources.samples.items():
+        for (name, source_row), messages in sources.samples.items():
             if name != part.part or facts.compared >= COMPARED:
                 continue
             at = np.flatnonzero(part.origins == source_row)
@@ -41,19 +41,21 @@ def templates(
             row = int(part.rows[at[0]])
             facts.compared += 1
             for template, field_name in ((own, "template"), (of_base, "base_template")):
-                served = template.render(with_system(subject.recipe, truth)) if template else None
+                served = (
+                    template.render(with_system(subject.recipe, messages)) if template else None
+                )
                 if served is None or getattr(facts, field_name) is not None:
                     continue
                 found = difference(row, text, served, prepared.vocabulary.control_texts)
                 setattr(facts, field_name, found.as_dict() if found else None)
 
 
-def with_system(recipe: Recipe, truth: Truth) -> tuple[Mapping[str, str], ...]:
+def with_system(recipe: Recipe, messages: Messages) -> Messages:
     """The messages, with the recipe's system prompt if they have none."""
     system = recipe.data.default_system
-    if not system or any(message["role"] == "system" for message in truth.messages):
-        return truth.messages
-    return ({"role": "system", "content": system}, *truth.messages)
+    if not system or any(message["role"] == "system" for message in messages):
+        return messages
+    return ({"role": "system", "content": system}, *messages)
 
 
 def sequence_text(prepared: Prepared, part: Sequences, at: int) -> str:

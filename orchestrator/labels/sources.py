@@ -8,6 +8,7 @@ index of a million rows takes some hundred megabytes less than the rows. Python'
 import json
 import unicodedata
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,13 +19,11 @@ import numpy as np
 
 from orchestrator.data_check.reading import READERS, data_files
 from orchestrator.data_check.tally import Tally
-from orchestrator.labels.truth import ASSISTANT, Piece, Truth, reader
+from orchestrator.labels.truth import ASSISTANT, Messages, Piece, reader
 from orchestrator.recipe.models import Recipe, Source
 
 ANCHOR = 24
 """Bytes at the start of a piece that are looked for in prepared text."""
-BLANK = " \t\n\r\x0b\x0c"
-"""What templates trim; other white space stays part of a piece."""
 SAMPLES = 12
 """Conversations per source that are kept for the comparison with the chat template."""
 UNKNOWN, MASKED, TRAINED = -1, 0, 1
@@ -65,6 +64,12 @@ class Index:
     by_digest: dict[int, list[int]] = field(default_factory=dict)
     anchors: list[int] = field(default_factory=list)
     short: tuple[int, ...] = ()
+    whole_rows: Any = field(default_factory=lambda: array("q"))
+    """Hashes of all pieces of a row; sorted by `finish`, and `by_whole` the rows in that order."""
+    by_whole: Any = field(default_factory=lambda: array("q"))
+    whole_roles: Any = field(default_factory=lambda: array("q"))
+    mixed: set[int] = field(default_factory=set)
+    """Hashes that rows with other roles share: one without an answer, one without a question."""
 
     @property
     def rows(self) -> int:
@@ -75,6 +80,8 @@ class Index:
         self, source: int, file: int, line: int, pieces: Sequence[Piece], whole: bool, form: str
     ) -> None:
         """Append a row."""
+        digests: list[int] = []
+        roles: list[int] = []
         for piece in pieces:
             content = _bytes(piece.text, form)
             if not content:
@@ -87,10 +94,14 @@ class Index:
                 if rest:
                     self.other[len(self.length)] = (len(rest), hash(rest), rest[:ANCHOR])
             self.length.append(len(content))
-            self.digest.append(hash(content))
+            digests.append(hash(content))
+            roles.append(self._role(piece.role))
             self.heads.append(content[:ANCHOR])
-            self.role.append(self._role(piece.role))
             self.expected.append(UNKNOWN if piece.trained is None else int(piece.trained))
+        self.digest.extend(digests)
+        self.role.extend(roles)
+        self.whole_rows.append(hash(tuple(digests)))
+        self.whole_roles.append(hash(tuple(roles)))
         self.first.append(len(self.length))
         self.whole.append(whole)
         self.source.append(source)
@@ -135,14 +146,33 @@ class Index:
             if len(bucket) > 1:
                 for row in bucket:
                     self.by_digest.setdefault(int(digest[self.anchors[row]]), []).append(row)
+        self._sort()
         self.short = tuple(sorted({len(head) for head in self.buckets if len(head) < ANCHOR}))
+
+    def _sort(self) -> None:
+        hashes = np.frombuffer(self.whole_rows, dtype=np.int64)
+        order = np.argsort(hashes, kind="stable")
+        self.by_whole = array("q", order.tobytes())
+        hashes, roles = hashes[order], np.frombuffer(self.whole_roles, dtype=np.int64)[order]
+        other = (hashes[1:] == hashes[:-1]) & (roles[1:] != roles[:-1])
+        self.mixed = set(hashes[1:][other].tolist())
+        self.whole_rows, self.whole_roles = array("q", hashes.tobytes()), array("q")
+
+    def whole_digest(self, row: int) -> int:
+        """The hash of all pieces of a row."""
+        return hash(tuple(self.digest[self.first[row] : self.first[row + 1]]))
+
+    def same(self, digest: int) -> range:
+        """The places in `by_whole` of the rows with all these pieces."""
+        first = bisect_left(self.whole_rows, digest)
+        return range(first, bisect_right(self.whole_rows, digest, first))
 
 
 def _bytes(text: str, form: str) -> bytes:
     """The bytes of a text as a tokenizer with that normal form sees them, trimmed."""
     if form and not text.isascii():
         text = unicodedata.normalize(form, text)  # type: ignore[arg-type]
-    return text.strip(BLANK).encode("utf-8", "replace")
+    return text.strip().encode("utf-8", "replace")
 
 
 @dataclass
@@ -154,7 +184,7 @@ class SourceRows:
     files: list[Path] = field(default_factory=list)
     by_line: list[bool] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
-    samples: dict[tuple[str, int], Truth] = field(default_factory=dict)
+    samples: dict[tuple[str, int], Messages] = field(default_factory=dict)
     read: bool = True
     """False: a source is not on this machine or only the backend can read it."""
 
@@ -194,8 +224,8 @@ def read_sources(
                 continue
             for part, pieces in truth.parts.items():
                 index = found.indexes.setdefault(part, Index())
-                if truth.messages and kept < SAMPLES and (len(pieces) > 3 or kept < SAMPLES // 2):
-                    found.samples[part, index.rows] = truth
+                if truth.chat and kept < SAMPLES and (len(pieces) > 3 or kept < SAMPLES // 2):
+                    found.samples[part, index.rows] = truth.chat()
                     kept += 1
                 index.add(number, file, tally.row, pieces, truth.whole, normal_form)
         found.counts.append(rows)

@@ -6,6 +6,7 @@ against.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from orchestrator.recipe.models import Recipe, Source, column
@@ -38,17 +39,20 @@ class Piece:
     trained: bool | None
 
 
+Messages = tuple[Mapping[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """A row: the pieces of each part (`""`, or `chosen` and `rejected`).
 
     `whole` is false where a template writes more than the pieces, tool calls for instance, so that
-    what lies between them cannot be judged. `messages` are what a chat template takes.
+    what lies between them cannot be judged. `chat` makes the messages that a template takes.
     """
 
     parts: Mapping[str, tuple[Piece, ...]]
     whole: bool = True
-    messages: tuple[Mapping[str, str], ...] = ()
+    chat: Callable[[], Messages] | None = None
 
 
 Reader = Callable[[Any], Truth | None]
@@ -79,11 +83,28 @@ def _guarded(read: Callable[[dict[str, Any]], Truth | None]) -> Reader:
 
     def guarded(row: Any) -> Truth | None:
         try:
-            return read(row)
+            truth = read(row)
+            plain = truth is None or all(isinstance(text, str) for text in texts(truth))
+            return truth if truth is None or plain else _spelled(truth)
         except (KeyError, TypeError, AttributeError, IndexError, ValueError):
             return None
 
     return guarded
+
+
+def _spelled(truth: Truth) -> Truth | None:
+    """A row with numbers as backends write them; None if a value is neither text nor number."""
+    parts: dict[str, tuple[Piece, ...]] = {}
+    for part, pieces in truth.parts.items():
+        if all(type(piece.text) is str for piece in pieces):
+            parts[part] = pieces
+            continue
+        if any(
+            isinstance(p.text, bool) or not isinstance(p.text, (str, int, float)) for p in pieces
+        ):
+            return None
+        parts[part] = tuple(Piece(p.role, str(p.text), p.trained) for p in pieces)
+    return Truth(parts, truth.whole, truth.chat)
 
 
 def _fields(source: Source, fields: tuple[tuple[Any, bool], ...]) -> Reader:
@@ -185,7 +206,7 @@ class _Messages:
             return bool(message[self.train_key])
         return self.every or role in self.trained
 
-    def plain(self, messages: Any, system: str = "") -> tuple[dict[str, str], ...]:
+    def plain(self, messages: Any, system: str = "") -> Messages:
         """The messages as chat templates take them."""
         first = [{"role": "system", "content": system}] if system else []
         rest = [
@@ -213,8 +234,8 @@ class _Chat:
         pieces, whole = of.conversation(row[self.key], system)
         if of.tools_key and row.get(of.tools_key):
             whole = False
-        plain = of.plain(row[self.key], system) if whole else ()
-        return Truth({"": tuple(pieces)}, whole, plain)
+        chat = partial(of.plain, row[self.key], system) if whole else None
+        return Truth({"": tuple(pieces)}, whole, chat)
 
 
 class _Preference:
