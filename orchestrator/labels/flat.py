@@ -11,6 +11,8 @@ from orchestrator.labels.prepared import IGNORED, Batch
 from orchestrator.labels.vocabulary import Bools, Ints, Vocabulary
 
 WIDE_SPACE = re.compile(b"|".join(WIDE))
+INK: Bools = np.array([byte > 32 or byte < 9 or 13 < byte < 28 for byte in range(256)])
+"""Whether a byte is no white space."""
 
 
 class Flat:
@@ -32,8 +34,8 @@ class Flat:
     def _inked(self) -> Bools:
         """Which bytes are no white space."""
         raw = np.frombuffer(self.blob, dtype=np.uint8)
-        ink: Bools = (raw > 32) | (raw < 9) | ((raw > 13) & (raw < 28))
-        for match in WIDE_SPACE.finditer(self.blob):
+        ink: Bools = INK[raw]
+        for match in () if self.blob.isascii() else WIDE_SPACE.finditer(self.blob):
             ink[match.start() : match.end()] = False
         return ink
 
@@ -73,4 +75,6 @@ class Flat:
 
 def before(marks: Bools) -> Ints:
     """How many are marked before each place; one entry more than places."""
-    return np.concatenate(([0], np.cumsum(marks)))
+    counts = np.zeros(len(marks) + 1, dtype=np.int32)
+    np.cumsum(marks, out=counts[1:])
+    return counts

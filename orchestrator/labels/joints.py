@@ -33,11 +33,16 @@ MOST = 40
 WINDOW = 64
 """Bytes that are looked at together for white space at an end."""
 
+PLAIN = frozenset(range(0x21, 0x7F))
+"""Bytes that are a character of their own, and no white space."""
+
 Slot = tuple[int, int]
 
 
 def trimmed(text: bytes, start: int, end: int) -> Slot:
     """`start:end` without the white space at both ends."""
+    if start < end and text[start] in PLAIN and text[end - 1] in PLAIN:
+        return start, end
     leading = LEADING.match(text, start, end)
     start = leading.end() if leading else start
     while end > start:

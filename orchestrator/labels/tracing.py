@@ -150,6 +150,8 @@ class Tracer:
     def _unused(self, digest: int) -> list[int]:
         """Rows with all these pieces, unused ones first."""
         places, rows = self.index.same(digest), self.index.by_whole
+        if len(places) == 1:
+            return [rows[places[0]]]
         cursor = self._cursor.get(digest, 0)
         while cursor < len(places) and self.used[rows[places[cursor]]]:
             cursor += 1
