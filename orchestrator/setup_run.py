@@ -13,18 +13,15 @@ from orchestrator import __version__, fingerprint, hardware, plan, shell, smoke,
 from orchestrator.backends import capabilities
 from orchestrator.backends.base import Paths, Rendered, Target
 from orchestrator.backends.registry import BACKENDS
-from orchestrator.checks import check, has_errors, machine, placed
-from orchestrator.checks.counts import from_rows
-from orchestrator.checks.output import resuming
-from orchestrator.checks.packages import packages
-from orchestrator.data_check import Progress, read_data
+from orchestrator.checks import check, has_errors, placed
+from orchestrator.data_check import Progress
 from orchestrator.environments.environment import Environment, find
 from orchestrator.environments.home import home
 from orchestrator.environments.locks import RELEASES
 from orchestrator.errors import BackendEnvironmentError, LaunchError
 from orchestrator.files import read_json, write_atomic
 from orchestrator.findings import Finding, RecipeError
-from orchestrator.memory import automatic, planning
+from orchestrator.problems import find_problems
 from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.sources import local_path
@@ -49,23 +46,6 @@ class Resolved:
         return plan.build(self.recipe, context)
 
 
-def find_problems(
-    loaded: Loaded, *, data: bool = True, progress: Progress | None = None
-) -> list[Finding]:
-    """Every finding about a recipe and, unless `data` is false, about its local files."""
-    recipe, beside = loaded.recipe, loaded.file.resolve().parent
-    found = check(loaded)
-    if data:
-        report = read_data(recipe, beside, progress)
-        found += placed(report.findings, loaded)
-        rows = report.total(recipe)
-        if rows:
-            found += placed(list(from_rows(recipe, rows)), loaded)
-        found += placed(list(machine.look(recipe, beside)), loaded)
-    found += placed([*resuming(recipe), *packages(recipe)], loaded)
-    return found
-
-
 def resolve(
     loaded: Loaded,
     *,
@@ -81,6 +61,8 @@ def resolve(
     beside = loaded.file.resolve().parent
     decided: list[Finding] = []
     if not smoke_run:
+        from orchestrator.memory import automatic, planning
+
         gpus, host = planning.seen(hardware.gpus()), planning.host_memory()
         loaded, decided = automatic.settled(loaded, gpus, host, network=not offline)
     findings = placed(decided, loaded)
@@ -264,6 +246,8 @@ def standalone(
     Raises:
         RecipeError: the recipe has errors.
     """
+    from orchestrator.memory import automatic
+
     findings = check(loaded) + placed(automatic.undecided(loaded.recipe), loaded)
     if written_for and written_for != loaded.recipe.backend:
         findings += placed(list(capabilities.lost_native(loaded.recipe, written_for)), loaded)

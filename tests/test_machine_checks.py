@@ -15,7 +15,7 @@ from orchestrator.environments import registry
 from orchestrator.environments.environment import Environment
 from orchestrator.environments.registry import variable
 from orchestrator.findings import Finding
-from orchestrator.setup_run import find_problems
+from orchestrator.problems import find_problems
 from tests.helpers import loaded, write_recipe
 
 CHAT = {

@@ -21,6 +21,7 @@ from orchestrator.backends.base import Paths, Target
 from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check, has_errors
 from orchestrator.findings import RecipeError
+from orchestrator.problems import find_problems
 from orchestrator.recipe.load import from_document, load
 from orchestrator.recipe.models import (
     STAGE_FORMATS,
@@ -34,7 +35,6 @@ from orchestrator.recipe.models import (
 )
 from orchestrator.recipe.sources import shipped
 from orchestrator.recipe.yaml_source import parse
-from orchestrator.setup_run import find_problems
 from orchestrator.templates import ALPACA, TEMPLATES
 from orchestrator.yaml_out import dump
 

@@ -14,9 +14,9 @@ from orchestrator.deep import ask, item, verdicts
 from orchestrator.environments.environment import ensure
 from orchestrator.findings import Finding, RecipeError, errors_of
 from orchestrator.importing.importer import Imported
+from orchestrator.problems import find_problems
 from orchestrator.recipe.load import Loaded, from_document
 from orchestrator.recipe.yaml_source import parse
-from orchestrator.setup_run import find_problems
 
 DEEPSPEED = {
     "train_batch_size": "auto",

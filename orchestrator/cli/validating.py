@@ -114,7 +114,7 @@ def _checked(
 
     try:
         loaded = load(name, overrides, backend)
-        from orchestrator.setup_run import find_problems  # after what fails soonest
+        from orchestrator.problems import find_problems  # after what fails soonest
 
         with ui.reading() as progress:
             own = Checked(name, loaded, find_problems(loaded, progress=progress))

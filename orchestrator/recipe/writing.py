@@ -37,8 +37,8 @@ def write_new(target: Path, text: str, overrides: Sequence[str] = ()) -> None:
     Raises:
         RecipeError: it would not pass.
     """
+    from orchestrator.problems import find_problems
     from orchestrator.recipe.composing import commented
-    from orchestrator.setup_run import find_problems
 
     document, findings = parse(text, str(target))
     loaded = from_document(document, findings, target, overrides=overrides)
