@@ -90,17 +90,20 @@ def has_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
+def _needed_facts(folder: str) -> dict[str, Any]:
+    facts = prepared_facts(Path(folder))
+    if facts is None:
+        raise LabelError(f"there is no prepared data in {folder}", hint="run `ft preprocess`")
+    return facts
+
+
 def subject(recipe: Recipe, context: Mapping[str, Any]) -> Subject:
     """What the label report looks at. `context` has the fields of `plan.Context`.
 
     Raises:
         LabelError: the prepared data is not there (any more).
     """
-    facts = prepared_facts(Path(context["prepared"]))
-    if facts is None:
-        raise LabelError(
-            f"there is no prepared data in {context['prepared']}", hint="run `ft preprocess`"
-        )
+    facts = _needed_facts(context["prepared"])
     validation = facts["dataset"].get("validation")
     return Subject(
         recipe,
@@ -142,13 +145,13 @@ def inspect(plan: Plan, display: StageDisplay) -> dict[str, Any]:
     return {**found.summary(), "findings": findings, "summary": summary}
 
 
-def judge_labels(found: Report, fail_on: str | None = None) -> None:
+def judge_labels(found: Report) -> None:
     """Raise what the report forbids.
 
     Raises:
         LabelError: the labels are wrong in a way that the recipe does not allow.
     """
-    forbidden = found.failures(fail_on)
+    forbidden = found.failures()
     if forbidden:
         raise LabelError(
             "; ".join(f"[{finding.code}] {finding.message}" for finding in forbidden),
@@ -162,13 +165,13 @@ def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     checkpoints = artifacts.complete_checkpoints(output)
     resume = checkpoints[-1] if checkpoints else None
     _drop_broken(output, checkpoints)
-    data = subject(plan.recipe, plan.context.as_dict()).dataset
+    data = _needed_facts(plan.context.prepared)["dataset"]["train"]
     if resume:
         display.say(f"resume from {resume.name}")
     request = {
         **(stage.request or {}),
         "resume": str(resume) if resume else None,
-        "dataset": str(data),  # the probe refuses to train on anything else
+        "dataset": data,  # the probe refuses to train on anything else
     }
     answer = run(stage, display, request)
     _judge_training(plan, answer)

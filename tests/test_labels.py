@@ -214,7 +214,7 @@ def test_levels_and_limits_are_the_recipes(tmp_path: Path) -> None:
         judge_labels(strict)
     lax = world(tmp_path / "c", rows=rows, inspect={"duplicates": 0.5})
     assert codes(lax) == {"FT534": "note"}
-    judge_labels(judge(lax), "warning")
+    assert judge(lax).failures("warning") == ()
 
 
 def test_rows_that_are_part_of_others_are_told_apart(tmp_path: Path) -> None:
@@ -323,6 +323,27 @@ def test_preference_pairs_and_texts(tmp_path: Path) -> None:
     pair["rejected_labels"] = [-100] * len(pair["rejected_labels"])
     save(subject.dataset, [pair])
     assert set(codes(subject)) == {"FT502"}
+
+
+@pytest.mark.parametrize(
+    ("ids", "length", "expected"),
+    [
+        ([9, 7, 7, ENDED], 512, {}),
+        ([9, 7, 7, ENDED, 8, 8], 512, {}),
+        ([9, 7, 7], 512, {"FT505": "error"}),
+        ([9, 7, 7, 7, 7, 7, 7], 512, {"FT505": "error"}),
+        ([9, *[7] * 15], 16, {"FT508": "error"}),
+        ([9, *[7] * 13, ENDED, 8], 16, {}),
+    ],
+)
+def test_rows_of_an_unknown_source_are_judged_by_the_ends_of_what_is_trained(
+    tmp_path: Path, ids: list[int], length: int, expected: dict[str, str]
+) -> None:
+    """Also where the trained span is shorter than what is searched for a stop token."""
+    data = {"sources": [{"path": "x", "format": "custom", "handler": "y"}]}
+    subject = world(tmp_path, data={**data, "sequence_length": length})
+    save(subject.dataset, [{"input_ids": ids, "labels": [-100, *ids[1:]]}])
+    assert codes(subject) == expected
 
 
 def test_preference_text_is_tokenized_here(tmp_path: Path) -> None:

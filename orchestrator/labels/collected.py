@@ -31,12 +31,11 @@ class Settings:
 
 @dataclass
 class Hits:
-    """Sequences that a rule is about: `count` of them, with the first ones and their tokens.
+    """The rows that a rule is about, with the first ones and their tokens.
 
     `tokens` counts offending tokens or turns; `worst` is the row with most of them.
     """
 
-    count: int = 0
     tokens: int = 0
     first: list[tuple[int, str, int]] = field(default_factory=list)
     worst: tuple[int, int] = (-1, 0)
@@ -48,7 +47,6 @@ class Hits:
         if not len(rows):
             return
         unique, places, counts = np.unique(rows, return_index=True, return_counts=True)
-        self.count += len(unique)
         self.tokens += len(rows)
         self.rows.append(unique)
         for at in places[: max(KEPT - len(self.first), 0)].tolist():

@@ -44,13 +44,11 @@ def gather(subject: Subject) -> Gathered:
         dropped(facts, subject, sources, scanner, scanned)
         templates(facts, subject, sources, parts, prepared)
     facts.known_stops = generation_stops(subject.base)
+    hit = {code: hits for code, hits in scanned.hits.items() if hits.rows}
+    failing = {code: np.unique(np.concatenate(hits.rows)) for code, hits in hit.items()}
     facts.hits = {
-        code: _hit_facts(hits, prepared) for code, hits in scanned.hits.items() if hits.count
-    }
-    failing = {
-        code: np.unique(np.concatenate(hits.rows))
-        for code, hits in scanned.hits.items()
-        if hits.count
+        code: {"count": len(failing[code]), **_hit_facts(hits, prepared)}
+        for code, hits in hit.items()
     }
     parts = tuple(_with_places(sources, part) for part in parts)
     files = zip(map(str, sources.files), sources.by_line, strict=True)
@@ -117,7 +115,6 @@ def _by_source(facts: Facts, sources: SourceRows, parts: Sequence[Sequences]) ->
 def _hit_facts(hits: Hits, prepared: Prepared) -> dict[str, Any]:
     examples = [excerpt(prepared, row, part, token) for row, part, token in hits.first[:EXAMPLES]]
     return {
-        "count": len(np.unique(np.concatenate(hits.rows))),
         "tokens": hits.tokens,
         "rows": list(dict.fromkeys(row for row, _, _ in hits.first)),
         "worst": hits.worst[0],

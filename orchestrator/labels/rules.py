@@ -248,7 +248,7 @@ def _untrained(case: Case) -> Said | None:
 def _stop_untrained(case: Case) -> Said | None:
     facts = case.facts
     untrained = sum(facts.stops_untrained.values())
-    count, of = untrained + facts.stop_missing, facts.turns_judged or facts.turns
+    count, of = untrained + facts.stop_missing, facts.turns_judged
     if not count:
         return None
     # a template without one: what follows an answer then is the start of the next turn

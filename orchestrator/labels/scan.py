@@ -144,23 +144,21 @@ class Scanner:
         ends, owner = ends[chosen[owner]], owner[chosen[owner]]
         found.turns += len(ends)
         control = view.control
-        open_ = np.ones(len(ends), dtype=np.bool_)
+        ended = np.zeros(len(ends), dtype=np.bool_)
+        inside = np.ones(len(ends), dtype=np.bool_)
         for back in range(TAIL):
             at = np.maximum(ends - back, 0)
-            inside = open_ & (ends - back >= batch.offsets[owner]) & trained[at]
-            hits = inside & control[at]
+            inside = inside & (ends - back >= batch.offsets[owner]) & trained[at]
+            hits = inside & ~ended & control[at]
             found.stops.update(batch.ids[at[hits]].tolist())
-            open_ = inside & ~hits
-            if back == 0:
-                self._cut_spans(view, at[open_], owner[open_])
-        found.stop_missing += int(open_.sum())
-
-    def _cut_spans(self, view: "Flat", ends: Ints, owner: Ints) -> None:
-        batch = view.batch
+            ended |= hits
         full = (batch.lengths[owner] >= self.settings.cutoff - 1) & (
             ends == batch.offsets[owner + 1] - 1
         )
-        self.found.hit("FT508").add(
-            batch.rows[owner[full]], batch.part, ends[full] - batch.bases[owner[full]]
+        lost = ~ended & full
+        found.hit("FT508").add(
+            batch.rows[owner[lost]], batch.part, ends[lost] - batch.bases[owner[lost]]
         )
-        self.found.cut["answer or stop token"] += int(full.sum())
+        found.cut["answer or stop token"] += int(lost.sum())
+        found.turns_judged += int((~lost).sum())
+        found.stop_missing += int((~ended & ~lost).sum())
