@@ -185,6 +185,15 @@ def test_the_template_that_is_served(tmp_path: Path) -> None:
     assert "served ': What is two plus three'" in report.findings[0].message
 
 
+def test_a_template_that_refuses_the_rows_is_told(tmp_path: Path) -> None:
+    report = judge(world(tmp_path, template="{{ raise_exception('no') }}"))
+    assert report.findings == ()
+    assert (report.facts.compared, report.facts.refused) == (0, len(ROWS))
+    told = dict(terminal.facts(report))
+    assert told["held against the template"] == f"0 conversations, {len(ROWS)} that it refuses"
+    assert judge(world(tmp_path / "sound")).facts.refused == 0
+
+
 def test_control_tokens_that_the_tokenizer_does_not_know(tmp_path: Path) -> None:
     """The start token is spelled out in bytes, as a tokenizer without it would."""
     subject = world(tmp_path, template="")

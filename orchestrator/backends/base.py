@@ -115,6 +115,15 @@ def merged_native(config: dict[str, Any], native: Mapping[str, Any]) -> dict[str
     return merged(config, native)
 
 
+def warmup(recipe: Recipe) -> dict[str, Any]:
+    """Only one of the two: LLaMA-Factory's ratio, even 0.0, silently overrides the steps, and
+    axolotl takes no more than one; it warms up by itself if it gets neither."""
+    if recipe.training.warmup_ratio:
+        return {"warmup_ratio": recipe.training.warmup_ratio}
+    steps = recipe.training.warmup_steps
+    return {} if steps is None else {"warmup_steps": steps}
+
+
 def merged(config: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     """`config` with `top` put on it, mappings into mappings; None removes a key."""
     result = dict(config)

@@ -77,6 +77,8 @@ class Facts:
     template: dict[str, Any] | None = None
     base_template: dict[str, Any] | None = None
     compared: int = 0
+    refused: int = 0
+    """Conversations held against the chat template, and those that it does not take."""
     hits: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 from orchestrator.files import read_json
 from orchestrator.labels.facts import Facts, Sequences, Subject
 from orchestrator.labels.prepared import Prepared
-from orchestrator.labels.served import ChatTemplate, Difference, difference
+from orchestrator.labels.served import ChatTemplate, difference
 from orchestrator.labels.sources import SourceRows
 from orchestrator.labels.truth import Messages
 from orchestrator.recipe.models import Recipe
@@ -29,25 +29,28 @@ def templates(
     of_base = ChatTemplate.of(Path(subject.base)) if subject.base else None
     if own is None and of_base is None:
         return
+    named = (("template", own), ("base_template", of_base))
     for part in parts:
-        found: Difference | None = None
         for (name, source_row), messages in sources.samples.items():
             if name != part.part or facts.compared >= COMPARED:
                 continue
             at = np.flatnonzero(part.origins == source_row)
-            if not len(at) or part.lengths[at[0]] >= facts.sequence_length - 1:
+            if not len(at) or part.sizes[at[0]] >= facts.sequence_length - 1:
                 continue
+            chat = with_system(subject.recipe, messages)
+            served = {field: template.render(chat) for field, template in named if template}
+            if all(text is None for text in served.values()):
+                facts.refused += 1
+                continue
+            facts.compared += 1
             text = sequence_text(prepared, part, int(at[0]))
             row = int(part.rows[at[0]])
-            facts.compared += 1
-            for template, field_name in ((own, "template"), (of_base, "base_template")):
-                served = (
-                    template.render(with_system(subject.recipe, messages)) if template else None
-                )
-                if served is None or getattr(facts, field_name) is not None:
+            for field, other in served.items():
+                if other is None or getattr(facts, field) is not None:
                     continue
-                found = difference(row, text, served, prepared.vocabulary.control_texts)
-                setattr(facts, field_name, found.as_dict() if found else None)
+                found = difference(row, text, other, prepared.vocabulary.control_texts)
+                if found:
+                    setattr(facts, field, found.as_dict())
 
 
 def with_system(recipe: Recipe, messages: Messages) -> Messages:

@@ -213,6 +213,9 @@ def facts(report: Report) -> list[tuple[str, str]]:
         lines.append(("held against the source", f"{share:.1%} of the rows"))
     else:
         lines.append(("held against the source", "no: the source rows are not on this machine"))
+    if of.compared or of.refused:
+        refused = f", {of.refused} that it refuses" if of.refused else ""
+        lines.append(("held against the template", f"{of.compared} conversations{refused}"))
     if of.starts_with_bos:
         lines.append(("begin with BOS", f"{of.starts_with_bos:,}"))
     for source in of.sources if len(of.sources) > 1 else []:

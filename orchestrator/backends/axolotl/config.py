@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.backends import fields
 from orchestrator.backends.axolotl.data import CHATS, dataset, streamed
-from orchestrator.backends.base import Paths, Target, merged, merged_native
+from orchestrator.backends.base import Paths, Target, merged, merged_native, warmup
 from orchestrator.recipe.models import Cadence, Recipe
 from orchestrator.templates import ALPACA, TEMPLATES, TOKENIZER
 
@@ -194,7 +194,7 @@ def _training(recipe: Recipe) -> dict[str, Any]:
     config |= {
         "learning_rate": training.learning_rate,
         "lr_scheduler": training.scheduler,
-        **_warmup(recipe),
+        **warmup(recipe),
         "optimizer": training.optimizer,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
@@ -212,14 +212,6 @@ def _training(recipe: Recipe) -> dict[str, Any]:
     if training.log_every is not None:
         config["logging_steps"] = training.log_every
     return config | _saving(recipe) | _preference(recipe)
-
-
-def _warmup(recipe: Recipe) -> dict[str, Any]:
-    """axolotl takes one of the two, and warms up by itself if it gets neither."""
-    if recipe.training.warmup_ratio:
-        return {"warmup_ratio": recipe.training.warmup_ratio}
-    steps = recipe.training.warmup_steps
-    return {} if steps is None else {"warmup_steps": steps}
 
 
 def _saving(recipe: Recipe) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from orchestrator.backends import capabilities, fields
-from orchestrator.backends.base import Paths, Target, merged, merged_native
+from orchestrator.backends.base import Paths, Target, merged, merged_native, warmup
 from orchestrator.backends.llamafactory.data import registered
 from orchestrator.recipe.models import Cadence, Recipe
 from orchestrator.templates import TEMPLATES, TOKENIZER
@@ -158,7 +158,7 @@ def _training(recipe: Recipe, target: Target) -> dict[str, Any]:
     config["num_train_epochs"] = training.epochs or 1.0
     config |= {
         "learning_rate": training.learning_rate,
-        **_warmup(recipe),
+        **warmup(recipe),
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
         **_optimizer(recipe),
@@ -202,14 +202,6 @@ def _scheduler(recipe: Recipe) -> dict[str, Any]:
     """A name that LLaMA-Factory does not have is left out; checks have told of it."""
     name = recipe.training.scheduler
     return {"lr_scheduler_type": name} if name in capabilities.schedulers("llamafactory") else {}
-
-
-def _warmup(recipe: Recipe) -> dict[str, Any]:
-    """Only one of the two: the ratio, even 0.0, silently overrides the steps."""
-    if recipe.training.warmup_ratio:
-        return {"warmup_ratio": recipe.training.warmup_ratio}
-    steps = recipe.training.warmup_steps
-    return {} if steps is None else {"warmup_steps": steps}
 
 
 def _saving(recipe: Recipe) -> dict[str, Any]:
