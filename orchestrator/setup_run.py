@@ -16,6 +16,7 @@ from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check, has_errors, machine, placed
 from orchestrator.checks.counts import from_rows
 from orchestrator.checks.output import resuming
+from orchestrator.clusters.site import Site
 from orchestrator.data_check import Progress, read_data
 from orchestrator.environments.environment import Environment, find
 from orchestrator.environments.home import home
@@ -70,8 +71,9 @@ def resolve(
     smoke_run: bool = False,
     offline: bool = False,
     progress: Progress | None = None,
+    site: Site | None = None,
 ) -> Resolved:
-    """Check the recipe and look everything up that its plan needs.
+    """Check the recipe and look everything up that its plan needs, for here or for a cluster.
 
     Raises:
         RecipeError: the recipe or its data have errors.
@@ -79,7 +81,10 @@ def resolve(
     beside = loaded.file.resolve().parent
     findings = find_problems(loaded, data=not smoke_run, progress=progress)
     if not smoke_run:
-        findings += placed(list(hardware.problems(loaded.recipe, hardware.gpus())), loaded)
+        fits = site.problems(loaded.recipe) if site else hardware.problems(
+            loaded.recipe, hardware.gpus()
+        )  # fmt: skip
+        findings += placed(list(fits), loaded)
     if has_errors(findings):
         raise RecipeError(findings)
     recipe, changes = loaded.recipe, tuple[str, ...]()
@@ -88,7 +93,9 @@ def resolve(
         recipe, changes = smoke.smoke_recipe(recipe, family)
         facts = _smoke_facts(recipe, family)
     else:
-        facts = _facts(recipe, beside, offline)
+        facts = _facts(recipe, beside, offline, site)
+    if site:
+        facts |= site.facts(recipe)
     return Resolved(recipe, loaded.file, tuple(findings), changes, facts)
 
 
@@ -130,8 +137,8 @@ def _smoke_facts(recipe: Recipe, family: str) -> dict[str, Any]:
     }
 
 
-def _facts(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
-    found = hardware.gpus()
+def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None) -> dict[str, Any]:
+    found = () if site else hardware.gpus()
     base = local_path(recipe.model.base, beside)
     sources = [(s.path, local_path(s.path, beside)) for s in recipe.data.sources]
     others = [(s.path, local_path(s.path, beside)) for s in recipe.data.validation_sources]
@@ -155,10 +162,10 @@ def _facts(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
         template=fingerprint.file_digest(template) if template else "",
     )
     all_local = base is not None and all(path for _, path in (*sources, *others))
-    target = hardware.target_for(recipe, found)
+    target = site.target(recipe) if site else hardware.target_for(recipe, found)
     alone = target.device == "cuda" and target.processes == 1 and len(found) > 1
     return {
-        "prepared": str(home() / "prepared" / name),
+        "prepared": str((site.data if site else home()) / "prepared" / name),
         "target": target,
         "base": str(base) if base else "",
         "sources": tuple(str(path or name) for name, path in sources),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import backend, cluster, inspecting, recipe, runs, stages
+from orchestrator.cli import backend, cluster, inspecting, recipe, runs, stages, submitting
 from orchestrator.errors import Exit, FtError
 
 # ft has no pydantic plug-ins; looking for some reads the metadata of every installed package
@@ -28,6 +28,7 @@ app.add_typer(backend.app, name="backend")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(runs.app, name="runs")
 stages.register(app)
+app.command(hidden=True)(submitting.job)
 inspecting.register(app)
 
 

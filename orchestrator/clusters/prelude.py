@@ -95,17 +95,21 @@ def _modules(cluster: Cluster) -> Iterator[str]:
     """Loading modules, each with its own message."""
     if not cluster.modules:
         return
-    yield "if ! type module > /dev/null 2>&1; then"
-    places = (cluster.module_init,) if cluster.module_init else MODULE_INITS
-    yield f"    for init in {' '.join(shlex.quote(place) for place in places)}; do"
-    yield "        # shellcheck disable=SC1090  # the first that exists on this node"
-    yield '        if [ -r "$init" ]; then . "$init"; break; fi'
-    yield "    done"
-    yield "fi"
+    if cluster.module_init:
+        init = shlex.quote(cluster.module_init)
+        yield "# shellcheck disable=SC1090,SC1091  # the site's"
+        yield f"type module > /dev/null 2>&1 || . {init}"
+    else:
+        yield "if ! type module > /dev/null 2>&1; then"
+        yield f"    for init in {' '.join(shlex.quote(place) for place in MODULE_INITS)}; do"
+        yield "        # shellcheck disable=SC1090  # the first that exists on this node"
+        yield '        if [ -r "$init" ]; then . "$init"; break; fi'
+        yield "    done"
+        yield "fi"
     missing = "there is no command module on this node: set module_init in the cluster profile"
     yield f"type module > /dev/null 2>&1 || stop {Stop.MODULE_COMMAND:d} {shlex.quote(missing)}"
     for module in cluster.modules:
-        message = f"the module {module} cannot be loaded: `module avail` shows what there is"
+        message = f"the module {module} cannot be loaded; see: module avail"
         yield (f"module load {shlex.quote(module)} || stop {Stop.MODULE:d} {shlex.quote(message)}")
 
 
@@ -136,6 +140,6 @@ def _exports(cluster: Cluster, given: Mapping[str, str]) -> Iterator[str]:
         message = f"the scratch folder {root} cannot be written"
         yield f'mkdir -p "$TMPDIR" || stop {Stop.SCRATCH:d} {shlex.quote(message)}'
     if cluster.offline:
-        yield f"export {' '.join(f'{name}=1' for name in OFFLINE)}"
+        yield f"export {' '.join(f'{name}=1' for name in OFFLINE)} WANDB_MODE=offline"
     for name, value in cluster.exports.items():
         yield f"export {name}={expanding(value)}"

@@ -6,12 +6,138 @@ nodes) and `finish` (merge and export, one task). Fetching is done before, on th
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from orchestrator import shell
-from orchestrator.clusters.profile import Cluster, OneTask
+from orchestrator.clusters import prelude
+from orchestrator.clusters.profile import Cluster
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan, StageName
 
 Option = tuple[str, str]
+
+CHAIN: "dict[str, tuple[StageName, ...]]" = {
+    "prepare": ("preprocess", "inspect"),
+    "train": ("train",),
+    "finish": ("merge", "export"),
+}
+"""The jobs of a run and their stages, in order."""
+
+TASK = (
+    'exec "$0" -m torch.distributed.run --nnodes="$SLURM_NNODES" --node-rank="$SLURM_NODEID" '
+    '--master-addr="$SLURM_LAUNCH_NODE_IPADDR" --master-port="$FT_MASTER_PORT" --max-restarts=0 '
+    '"$@"'
+)
+"""One node's launcher. Its rank is known in the task only; in the batch script it is always 0.
+
+The rendezvous is static, since with c10d any node may become rank 0 (seen on two nodes), and rank 0
+writes the events and checkpoints. srun is called from the first node, so the address that it was
+called from is rank 0's, and one that Slurm itself reaches from all nodes: no name lookup.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What job scripts depend on besides plan and profile."""
+
+    python: str
+    home: str
+    time: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job of a chain."""
+
+    name: str
+    stages: "tuple[StageName, ...]"
+    script: str
+
+
+def train_command(
+    python: str,
+    script: str,
+    request: str,
+    *,
+    nodes: int,
+    processes: int,
+    elastic: bool,
+    cpus: int | None,
+    id: str,
+) -> tuple[str, ...]:
+    """The argument list that trains on all nodes of a job, run by ft on the first of them.
+
+    One srun step with a launcher per node; torch's elastic launcher starts the processes of the
+    node. On one node it meets itself on a port that the system chose (`localhost:0`); on several
+    the port is in `FT_MASTER_PORT`, which ft chooses in the job (`rendezvous.port`).
+    """
+    step = (
+        "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1",
+        *(() if cpus is None else (f"--cpus-per-task={cpus}",)),
+        "--kill-on-bad-exit=1", "--export=ALL", "--input=none",
+        *(("--label",) if nodes > 1 else ()),
+    )  # fmt: skip
+    per_node = f"--nproc-per-node={processes // nodes}"
+    if nodes > 1:
+        return (*step, "bash", "-c", TASK, python, per_node, script, request)
+    if processes == 1 and not elastic:
+        return (*step, python, script, request)
+    return (
+        *step, python, "-m", "torch.distributed.run", "--nnodes=1", "--rdzv-backend=c10d",
+        "--rdzv-endpoint=localhost:0", f"--rdzv-id={id}", "--max-restarts=0", per_node,
+        script, request,
+    )  # fmt: skip
+
+
+def chain(
+    plan: "Plan", cluster: Cluster, submission: Submission, done: Collection[str] = ()
+) -> tuple[Job, ...]:
+    """The jobs of a run for what is not `done`; each waits for the one before it to end well."""
+    there = {stage.name for stage in plan.stages if stage.name not in done}
+    jobs = []
+    for name, stages in CHAIN.items():
+        wanted = tuple(stage for stage in stages if stage in there)
+        if wanted:
+            jobs.append(Job(name, wanted, script(plan, cluster, submission, name)))
+    return tuple(jobs)
+
+
+def script(plan: "Plan", cluster: Cluster, submission: Submission, name: str) -> str:
+    """The batch script of one job."""
+    layout, recipe = plan.layout, plan.recipe
+    options: list[Option] = [
+        ("job-name", f"ft-{name}-{recipe.name}"),
+        ("output", str(layout.log(f"slurm-{name}")).replace("%", "%%")),
+        ("open-mode", "append"),
+    ]
+    if name == "train":
+        context = plan.context
+        each = context.target.processes // context.nodes
+        gpus = each if context.target.device == "cuda" else 0
+        options += training_options(cluster, context.nodes, submission.time, gpus)
+        options.append(("signal", f"B:USR1@{cluster.warn_before}"))
+    else:
+        options += one_task_options(cluster)
+    options.append(("requeue", "") if cluster.requeue else ("no-requeue", ""))
+    given = {"FT_HOME": submission.home, **submission.variables}
+    call = [submission.python, "-P", "-m", "orchestrator.cli.main", "job", str(layout.root), name]
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *directives(options),
+            "",
+            "# shellcheck disable=SC2016  # what is in single quotes is meant as it stands",
+            "# The warning before the time limit is for ft, and would end the script before that.",
+            "trap '' USR1",
+            *prelude.lines(cluster, recipe.backend, given),
+            f"exec {shell.shown(call)}",
+            "",
+        ]
+    )
 
 
 def training_options(
@@ -33,7 +159,7 @@ def training_options(
 
 def one_task_options(cluster: Cluster) -> list[Option]:
     """What a job of one task asks for."""
-    task: OneTask = cluster.one_task
+    task = cluster.one_task
     return [
         *_place(cluster, task.partition or cluster.partition, task.qos or cluster.qos),
         ("nodes", "1"),
@@ -78,7 +204,7 @@ def written(option: Option) -> str:
     return f"--{name}={shlex.quote(value)}" if value else f"--{name}"
 
 
-def directives(options: list[Option]) -> list[str]:
+def directives(options: Sequence[Option]) -> list[str]:
     """The #SBATCH lines."""
     return [f"#SBATCH {written(option)}" for option in options]
 
