@@ -7,6 +7,7 @@ with a reason, or interrupted; a stage that was started again starts from clean 
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -61,7 +62,9 @@ class Pipeline:
         layout = self.record.layout
         started = time.monotonic()
         with locked(layout), _sigterm_as_interrupt():
-            self.record.update(status="running", error=None)
+            self.record.update(
+                status="running", error=None, pid=os.getpid(), host=socket.gethostname()
+            )
             if again:
                 self._forget_from(again)
             self._forget_what_is_gone()

@@ -74,6 +74,8 @@ def submit(planned: Plan, record: Record, site: Site) -> list[dict[str, Any]]:
         record.update(
             status="queued",
             error=None,
+            exit_code=None,
+            jobs=[],
             cluster={
                 "name": site.name,
                 "time": site.time_limit,

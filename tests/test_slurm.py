@@ -14,11 +14,15 @@ from orchestrator.backends.base import Target
 from orchestrator.clusters.load import load_cluster
 from orchestrator.clusters.profile import Cluster
 from orchestrator.clusters.site import Site
+from orchestrator.errors import JobError, UsageError
+from orchestrator.files import write_json
 from orchestrator.findings import RecipeError
 from orchestrator.launchers import queue, rendezvous, slurm
 from orchestrator.plan import Context, Plan, build
 from orchestrator.recipe.load import Loaded, load
 from orchestrator.recipe.sources import find_recipe
+from orchestrator.runs.jobs import end, exit_code, live
+from orchestrator.runs.record import Record, new_layout, open_record
 from orchestrator.setup_run import resolve
 from tests.helpers import ROOT, ft, loaded
 
@@ -220,11 +224,14 @@ def test_states_are_asked_of_whoever_still_knows(
     assert (state.state, state.exit_code, state.signal, state.ended) == ("CANCELLED", 0, 15, True)
     answers(tmp_path, monkeypatch, sacct="exit 1")
     assert queue.look("7") is None
+    unknown = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+    answers(tmp_path, monkeypatch, scontrol=unknown)
+    state = queue.look("7")
+    assert state is not None
+    assert (state.state, state.ended, state.well) == ("UNKNOWN", True, False)
 
 
 def test_refusals_are_slurms_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.errors import JobError
-
     said = "sbatch: error: Batch job submission failed: Invalid account or account/partition"
     answers(tmp_path, monkeypatch, sbatch=f"echo '{said}' >&2; exit 1")
     with pytest.raises(JobError, match=r"^Slurm refuses x.sh: Invalid account or") as caught:
@@ -254,3 +261,85 @@ def test_jobs_are_for_batch_scripts(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     done = ft("job", tmp_path, "train")
     assert (done.code, "is for batch scripts" in done.err) == (2, True)
+
+
+def slurm_run(tmp_path: Path, status: str, done: tuple[str, ...] = ()) -> Record:
+    """The record of a run that was submitted as two jobs, with the markers of `done` stages."""
+    record = Record(new_layout(tmp_path, "x"), {})
+    for stage in done:
+        write_json(record.layout.marker(stage), {"stage": stage})
+    record.update(
+        status=status,
+        stages={"preprocess": {"status": "done"}, "train": {"status": "running"}},
+        jobs=[{"name": "prepare", "id": "6", "stages": ["preprocess"], "log": ""},
+              {"name": "train", "id": "7", "stages": ["train"], "log": ""}],
+    )  # fmt: skip
+    return record
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "words"),
+    [
+        ("RUNNING NodeList=n1", "running", "job 7 (train) on n1"),
+        ("PENDING Reason=Priority", "queued", "job 7 (train): Priority"),
+        ("TIMEOUT", "timeout", "the time limit was reached"),
+        ("OUT_OF_MEMORY", "failed", "more memory than the job had"),
+        ("NODE_FAIL", "failed", "a node failed"),
+        ("CANCELLED", "cancelled", "it was cancelled"),
+        ("FAILED ExitCode=72:0", "failed", "a module of the cluster profile cannot be loaded"),
+        ("FAILED ExitCode=0:9", "failed", "FAILED, signal 9, before ft could say why"),
+        ("COMPLETED ExitCode=0:0", "failed", "COMPLETED, exit code 0, before ft"),
+    ],
+)
+def test_a_run_is_what_its_jobs_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, status: str, words: str
+) -> None:
+    answers(tmp_path, monkeypatch, scontrol=f"echo 'JobId=7 JobState={state}'")
+    record = slurm_run(tmp_path / "runs", "running", done=("preprocess",))
+    found = live(record)
+    assert (found.status, words in found.reason) == (status, True), found.reason
+    # what Slurm will not say for long is in the record, and believed from there
+    answers(tmp_path, monkeypatch, scontrol="exit 1", sacct="exit 1")
+    again = open_record(record.layout.root)
+    kept = status in ("timeout", "failed", "cancelled")
+    assert (live(again).status == status) == (kept or status == "running")
+    assert again.document["stages"]["train"]["status"] == (status if kept else "running")
+
+
+def test_stages_that_are_done_count_whatever_slurm_has_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+    answers(tmp_path, monkeypatch, scontrol=unknown, sacct="exit 1")
+    done = slurm_run(tmp_path / "runs", "running", done=("preprocess", "train"))
+    assert live(done).status == "done"
+    lost = slurm_run(tmp_path / "runs", "running", done=("preprocess",))
+    assert live(lost).status == "died"
+    said = slurm_run(tmp_path / "runs", "failed", done=("preprocess",))
+    said.update(error="train: out of memory", exit_code=5)
+    assert (live(said).status, live(said).reason) == ("failed", "train: out of memory")
+    assert exit_code(said, live(said).status) == 5
+
+
+def test_a_run_of_this_machine_is_ended_by_its_process(tmp_path: Path) -> None:
+    record = Record(new_layout(tmp_path, "x"), {})
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from orchestrator.runs.record import locked, open_record\n"
+        f"record = open_record(Path({str(record.layout.root)!r}))\n"
+        "with locked(record.layout): print('held', flush=True); time.sleep(60)\n"
+    )
+    record.update(status="running")
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        process.stdout.readline()
+        record.update(pid=process.pid, host="elsewhere")
+        with pytest.raises(UsageError, match="runs on elsewhere"):
+            end(record)
+        record.update(host=socket.gethostname())
+        assert end(record).status == "died"
+        assert process.wait() < 0
+    assert end(record).status == "died"

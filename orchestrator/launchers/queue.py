@@ -126,9 +126,9 @@ def requeue(job: str) -> None:
 
 
 def look(job: str) -> JobState | None:
-    """What Slurm knows of a job; None when it knows nothing, or does not answer."""
+    """What Slurm knows of a job: `UNKNOWN` when that is nothing; None when it does not answer."""
     try:
-        code, out, _ = _slurm("scontrol", "-o", "show", "job", job)
+        code, out, error = _slurm("scontrol", "-o", "show", "job", job)
         if code == 0 and "JobState=" in out:
             return _of_controller(job, out.splitlines()[0])
         for source in (("-X",), ("-c",)):
@@ -139,8 +139,8 @@ def look(job: str) -> JobState | None:
             if code == 0 and rows:  # one row for each time that the job was started
                 return _of_accounting(job, rows[-1])
     except LaunchError:
-        pass
-    return None
+        return None
+    return JobState(job, "UNKNOWN") if "Invalid job id" in error else None
 
 
 def _of_controller(job: str, line: str) -> JobState:
