@@ -25,6 +25,7 @@ from orchestrator.errors import (
     LaunchError,
     RunInterrupted,
     Suspended,
+    UsageError,
 )
 from orchestrator.files import read_json, write_atomic, write_json
 from orchestrator.launchers import rendezvous
@@ -158,6 +159,7 @@ class Pipeline:
             BackendError: it failed; with the cause, and the last lines of its log.
         """
         layout, name = self.record.layout, stage.name
+        self._is_where_it_belongs(stage)
         if request is not None:
             write_json(layout.request(name), request)
         layout.result(name).parent.mkdir(exist_ok=True)
@@ -190,6 +192,18 @@ class Pipeline:
         if done.exit_code == 0 and isinstance(answer, dict) and "error" not in answer:
             return answer
         raise _failure(stage, done, answer, log)
+
+    def _is_where_it_belongs(self, stage: Stage) -> None:
+        """A run of a cluster trains in its job, never on the login node.
+
+        Raises:
+            UsageError: this is no job.
+        """
+        if stage.name == "train" and self.plan.context.nodes and "SLURM_JOB_ID" not in os.environ:
+            raise UsageError(
+                "this run trains in a job of its cluster, which this is not",
+                hint=f"ft recipe run --resume {self.record.layout.root} submits what is left",
+            )
 
     def _variables(self, stage: Stage) -> dict[str, str]:
         """What the stage's process gets besides the allow-list: a cluster's variables, a port.

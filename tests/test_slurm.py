@@ -142,8 +142,9 @@ def test_jobs_get_no_modules_and_no_variables_of_the_shell() -> None:
     shell = {"HOME": "/me", "PATH": "/bin", "LD_LIBRARY_PATH": "/x", "LOADEDMODULES": "CUDA",
              "CONDA_PREFIX": "/x", "PYTHONPATH": "/x", "WANDB_API_KEY": "k", "LC_ALL": "C",
              "SLURM_CONF": "/s", "SLURM_JOB_ID": "1", "FT_HOME": "/f"}  # fmt: skip
-    assert slurm.submit_environment(shell) == {
-        "HOME": "/me", "PATH": "/bin", "WANDB_API_KEY": "k", "LC_ALL": "C", "SLURM_CONF": "/s",
+    assert slurm.submit_environment(shell, ["/opt/slurm/bin", "/usr/bin"]) == {
+        "HOME": "/me", "WANDB_API_KEY": "k", "LC_ALL": "C", "SLURM_CONF": "/s",
+        "PATH": "/opt/slurm/bin:/usr/bin:/usr/local/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
     }  # fmt: skip
 
 

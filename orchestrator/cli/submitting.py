@@ -5,7 +5,7 @@ import shutil
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,6 +13,7 @@ from orchestrator.cli.cluster import complete_cluster
 
 if TYPE_CHECKING:
     from orchestrator.clusters.site import Site
+    from orchestrator.errors import Suspended
     from orchestrator.launchers.slurm import Job
     from orchestrator.pipeline import Pipeline
     from orchestrator.recipe.load import Loaded
@@ -164,35 +165,55 @@ def job(
         _suspend_on_warning(pipeline)
         there = [stage.name for stage in pipeline.plan.stages if stage.name in CHAIN[name]]
         pipeline.run(until=there[-1])
-    except Suspended:
-        from orchestrator.launchers import queue
-
-        queue.requeue(identity)
-        raise
+    except Suspended as error:
+        _again(record, identity, where.cluster.requeue, error)
     finally:
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _restarts() -> int:
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+
+
 def _still_allowed(record: "Record", limit: int) -> None:
-    """A job that is requeued again and again does not get anywhere.
+    """A job that is requeued again and again (by Slurm, too) does not get anywhere.
 
     Raises:
         JobError: it was requeued more often than the profile allows.
     """
-    from orchestrator.errors import JobError
-    from orchestrator.runs.record import locked
+    if _restarts() > limit:
+        _give_up(record, f"the job was requeued {_restarts()} times, {limit} are allowed")
 
-    restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-    if restarts > limit:
-        error = JobError(
-            f"the job was requeued {restarts} times, {limit} are allowed",
-            hint="look at why it does not get on (time, warn_before, save), then `ft recipe run "
-            "--resume RUN`; `requeue` in the cluster profile is the limit",
-        )
-        with locked(record.layout):
-            record.update(status="failed", error=error.message, exit_code=int(error.exit_code))
-        raise error
+
+def _again(record: "Record", identity: str, limit: int, error: "Suspended") -> NoReturn:
+    """Put the job back into the queue, as often as the profile allows.
+
+    Raises:
+        Suspended: it is there.
+        JobError: it may not be, or Slurm does not.
+    """
+    from orchestrator.launchers import queue
+
+    if _restarts() >= limit:
+        _give_up(record, f"{error.message}; it was requeued {_restarts()} of {limit} times")
+    queue.requeue(identity)
+    raise error
+
+
+def _give_up(record: "Record", message: str) -> NoReturn:
+    from orchestrator.errors import JobError
+    from orchestrator.runs.record import locked, open_record
+
+    error = JobError(
+        message,
+        hint=f"look at time, warn_before and training.save, then: ft recipe run --resume "
+        f"{record.layout.root}; requeue in the cluster profile is the limit",
+    )
+    with locked(record.layout):
+        fresh = open_record(record.layout.root)
+        fresh.update(status="failed", error=error.message, exit_code=int(error.exit_code))
+    raise error
 
 
 def _suspend_on_warning(pipeline: "Pipeline") -> None:

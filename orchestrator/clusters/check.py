@@ -5,7 +5,6 @@ account, qos, GPUs, memory, time), `FT804` modules and environment activation, `
 `FT806` the scratch folder, `FT807` what compute nodes cannot see.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,9 +20,8 @@ from orchestrator.environments.home import home
 from orchestrator.environments.locks import RELEASES
 from orchestrator.errors import BackendEnvironmentError, LaunchError
 from orchestrator.findings import Finding
-from orchestrator.launchers import slurm
+from orchestrator.launchers import queue, slurm
 
-COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "srun")
 ROOM = 50_000_000_000
 SOCKET_PATH = 107
 SOCKET_NAME = len("/tmp/12345678/pymp-12345678/listener-12345678")
@@ -51,12 +49,12 @@ class Result:
 
 def look(cluster: Cluster, backends: tuple[str, ...]) -> Iterator[Result]:
     """Every look, in the order in which one depends on another."""
-    missing = [name for name in COMMANDS if shutil.which(name) is None]
+    missing = [name for name in slurm.PROGRAMS if shutil.which(name) is None]
     if missing:
         yield _bad("commands", "FT801", f"not found: {', '.join(missing)}",
                    "run this on a login node; if Slurm is a module there, load it")  # fmt: skip
         return
-    yield Result("commands", ", ".join(COMMANDS))
+    yield Result("commands", ", ".join(slurm.PROGRAMS))
     controller = _controller()
     yield controller
     if controller.level == "ok":
@@ -72,14 +70,9 @@ def _bad(name: str, code: str, message: str, fix: str, level: str = "error") -> 
     return Result(name, message, Finding(code, kind, message, fix=fix))
 
 
-def _environ() -> dict[str, str]:
-    """What a batch job starts with: see `slurm.submit_environment`."""
-    return slurm.submit_environment(os.environ)
-
-
 def _controller() -> Result:
     try:
-        code, out, error = shell.capture(["scontrol", "ping"], env=_environ(), timeout=30)
+        code, out, error = shell.capture(["scontrol", "ping"], env=queue.environment(), timeout=30)
     except LaunchError as failure:
         code, out, error = 1, "", failure.message
     if code == 0 and "UP" in out:
@@ -112,7 +105,7 @@ def _tested(text: str) -> tuple[int, str]:
         file.flush()
         try:
             code, out, error = shell.capture(
-                ["sbatch", "--test-only", file.name], env=_environ(), timeout=60
+                ["sbatch", "--test-only", file.name], env=queue.environment(), timeout=60
             )
         except LaunchError as failure:
             return 1, failure.message
@@ -140,7 +133,7 @@ def _environment(cluster: Cluster, backend: str) -> Iterator[Result]:
         return
     argv = [str(environment.python), "-I", "-c", f"import torch, {backend}"]
     try:
-        code, _, error = shell.capture(argv, env=_environ(), timeout=300)
+        code, _, error = shell.capture(argv, env=queue.environment(), timeout=300)
     except LaunchError as failure:
         code, error = 1, failure.message
     if code:
@@ -168,7 +161,7 @@ def activated(cluster: Cluster, backend: str) -> str:
     text = "\n".join(
         [*prelude.lines(cluster, backend), f'printf "\\n%s=%s\\n" {STARTED_MARK} "${{{name}:-}}"']
     )
-    code, out, error = shell.capture(["bash", "-c", text], env=_environ(), timeout=120)
+    code, out, error = shell.capture(["bash", "-c", text], env=queue.environment(), timeout=120)
     for line in out.splitlines():
         if code == 0 and line.startswith(f"{STARTED_MARK}="):
             return line.partition("=")[2]

@@ -7,13 +7,14 @@ other two only. `scontrol --json` is not asked, since 22.05 has none and later r
 
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import shell
 from orchestrator.errors import JobError, LaunchError
-from orchestrator.launchers.slurm import submit_environment
+from orchestrator.launchers.slurm import PROGRAMS, submit_environment
 
 TIMEOUT = 60.0  # sbatch and scancel wait long for a controller that is down
 
@@ -59,8 +60,15 @@ class JobState:
         return self.state == "COMPLETED"
 
 
+def environment() -> dict[str, str]:
+    """What Slurm's commands, and so jobs, get of ours."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    found = [f for f in folders if any(shutil.which(name, path=f) for name in PROGRAMS)]
+    return submit_environment(os.environ, found)
+
+
 def _slurm(*argv: str) -> tuple[int, str, str]:
-    return shell.capture(argv, env=submit_environment(os.environ), timeout=TIMEOUT)
+    return shell.capture(argv, env=environment(), timeout=TIMEOUT)
 
 
 def submit(script: Path, *, after: str | None = None, hold: bool = False) -> str:

@@ -210,7 +210,7 @@ def directives(options: Sequence[Option]) -> list[str]:
 
 
 KEPT = (
-    "HOME", "USER", "LOGNAME", "LANG", "TZ", "TERM", "SHELL", "PATH", "MODULEPATH",
+    "HOME", "USER", "LOGNAME", "LANG", "TZ", "TERM", "SHELL", "MODULEPATH",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SLURM_CONF",
     "WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "HF_TOKEN", "HF_ENDPOINT",
@@ -218,12 +218,19 @@ KEPT = (
 """What a job gets of the submitting shell: who and where, and secrets, which no file may hold."""
 
 
-def submit_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every Slurm command.
+PROGRAMS = ("sbatch", "squeue", "scontrol", "scancel", "srun")
+"""Slurm's own, which a login node has and a job calls."""
+
+SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+def submit_environment(environ: Mapping[str, str], folders: Collection[str]) -> dict[str, str]:
+    """The environment of every Slurm command; `folders` are where Slurm's programs are.
 
     sbatch hands its whole environment on to the job. Without this, modules and variables that
     happen to be loaded in the user's shell would be in the job today and be missing tomorrow.
     """
-    kept = {name: value for name, value in environ.items() if name in KEPT}
-    kept |= {name: value for name, value in environ.items() if name.startswith("LC_")}
-    return {"PATH": shell.system_path(), **kept}
+    kept = {
+        name: value for name, value in environ.items() if name in KEPT or name.startswith("LC_")
+    }
+    return {**kept, "PATH": ":".join(dict.fromkeys([*folders, *SYSTEM_PATH]))}
