@@ -255,6 +255,7 @@ def test_dry_run_prints_the_scripts_and_makes_nothing(tmp_path: Path) -> None:
     done = ft(*arguments, "--json", cwd=tmp_path, FT_HOME=str(tmp_path / "home"))
     assert [job["name"] for job in done.json] == ["prepare", "train", "finish"]
     assert "#SBATCH --job-name=ft-train-mistral-qlora" in done.json[1]["script"]
+    assert done.json[1]["commands"]["train"][0] == "srun"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.errors import Suspended
     from orchestrator.launchers.slurm import Job
     from orchestrator.pipeline import Pipeline
+    from orchestrator.plan import Plan
     from orchestrator.recipe.load import Loaded
     from orchestrator.runs.record import Record
 
@@ -103,24 +104,39 @@ def run_on(
     enter(where, loaded.recipe.backend, activate=not dry_run)
     resolved = resolve(loaded, smoke=smoke, offline=offline, site=where)
     if dry_run:
-        show_scripts(jobs(planned_only(resolved), where), as_json=as_json)
+        planned = planned_only(resolved)
+        show_scripts(planned, jobs(planned, where), as_json=as_json)
         return
     pipeline = start(resolved, install=install)
     submit(pipeline, where, as_json=as_json)
 
 
-def show_scripts(chain: "tuple[Job, ...]", *, as_json: bool) -> None:
-    """The batch scripts of a chain."""
+def show_scripts(planned: "Plan", chain: "tuple[Job, ...]", *, as_json: bool) -> None:
+    """The batch scripts of a chain, and what ft starts in them."""
     from rich.rule import Rule
 
-    from orchestrator import ui
+    from orchestrator import shell, ui
 
+    commands = {stage.name: list(stage.argv) for stage in planned.stages if stage.argv}
     if as_json:
-        ui.emit([{"name": j.name, "stages": list(j.stages), "script": j.script} for j in chain])
+        ui.emit(
+            [
+                {
+                    "name": job.name,
+                    "stages": list(job.stages),
+                    "script": job.script,
+                    "commands": {s: commands[s] for s in job.stages if s in commands},
+                }
+                for job in chain
+            ]
+        )
         return
     for job in chain:
         ui.say(Rule(f"{job.name}: {', '.join(job.stages)}", align="left", style="cyan"))
         ui.raw(job.script)
+        for stage in job.stages:
+            if stage in commands:
+                ui.raw(f"# {stage}: {shell.shown(commands[stage])}")
 
 
 def submit(pipeline: "Pipeline", where: "Site", *, as_json: bool) -> None:
@@ -193,11 +209,15 @@ def _again(record: "Record", identity: str, limit: int, error: "Suspended") -> N
         Suspended: it is there.
         JobError: it may not be, or Slurm does not.
     """
+    from orchestrator.errors import JobError
     from orchestrator.launchers import queue
 
     if _restarts() >= limit:
         _give_up(record, f"{error.message}; it was requeued {_restarts()} of {limit} times")
-    queue.requeue(identity)
+    try:
+        queue.requeue(identity)
+    except JobError as refused:
+        _give_up(record, f"{error.message}, but {refused.message}")
     raise error
 
 
