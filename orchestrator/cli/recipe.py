@@ -1,7 +1,7 @@
 """`ft recipe`: list, show, write, check, render, plan and run recipes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from orchestrator.cli.common import (
     start,
 )
 from orchestrator.cli.importing import import_recipes
+
+if TYPE_CHECKING:
+    from orchestrator.clusters.site import Site
 
 app = typer.Typer(
     rich_markup_mode=None, help="List, check, render and run recipes.", no_args_is_help=True
@@ -168,12 +171,13 @@ def run(
 
     json_mode(as_json)
     if resume:
-        if recipe or overrides or backend or smoke or on or dry_run:
+        if recipe or overrides or backend or smoke or nodes or dry_run:
             raise UsageError(
-                "--resume goes on with the run's own recipe, where it was",
+                "--resume goes on with the run's own recipe and nodes",
                 hint="leave the recipe and its options out, or start a new run",
             )
-        resume_run(resume, install=not no_install, offline=offline, as_json=as_json)
+        where = submitting.site(on, None, time, False, prepare_here)
+        resume_run(resume, where, install=not no_install, offline=offline, as_json=as_json)
         return
     if recipe is None:
         raise UsageError("name a recipe", hint="ft recipe run RECIPE, or --resume RUN")
@@ -190,30 +194,38 @@ def run(
     outcome(pipeline, as_json=as_json)
 
 
-def resume_run(name: str, *, install: bool, offline: bool, as_json: bool) -> None:
+def resume_run(
+    name: str, where: "Site | None", *, install: bool, offline: bool, as_json: bool
+) -> None:
     """Go on with a run where it was started: here, or as jobs of its cluster.
 
+    With `where` its jobs are made by that profile, as it is now, instead of as it was.
+
     Raises:
-        UsageError: there is no such run.
+        UsageError: there is no such run, or it is not of a cluster.
     """
     from orchestrator.errors import UsageError
-    from orchestrator.runs.jobs import none_active
     from orchestrator.runs.record import open_record
-    from orchestrator.submission import enter, site_of
+    from orchestrator.submission import site_of
 
     folder = run_named(name)
     if folder is None:
         raise UsageError(f"there is no run {name}", hint="`ft runs list` shows runs")
     record = open_record(folder)
-    where = site_of(record)
-    if where is None:
+    before = site_of(record)
+    if before is None:
+        if where is not None:
+            raise UsageError(
+                f"{folder.name} was started on this machine",
+                hint="leave --on out, or start a new run there",
+            )
         pipeline = reopen(folder, install=install, offline=offline)
         pipeline.run()
         outcome(pipeline, as_json=as_json)
         return
-    none_active(record)
-    enter(where, str(record.document["backend"]))
-    submitting.submit(reopen(folder, install=install, offline=offline), where, as_json=as_json)
+    submitting.submit_again(
+        record, where or before, install=install, offline=offline, as_json=as_json
+    )
 
 
 app.command("import")(import_recipes)

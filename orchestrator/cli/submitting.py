@@ -155,6 +155,28 @@ def submit(pipeline: "Pipeline", where: "Site", *, as_json: bool) -> None:
     ui.say(f"follow it: ft runs logs -f {root.name}; ft runs status {root.name}")
 
 
+def submit_again(
+    record: "Record", where: "Site", *, install: bool, offline: bool, as_json: bool
+) -> None:
+    """Submit what a run has not done."""
+    from orchestrator.cli.common import reopen
+    from orchestrator.clusters.prelude import variables
+    from orchestrator.runs.jobs import none_active
+    from orchestrator.submission import enter
+
+    none_active(record)
+    enter(where, str(record.document["backend"]))
+    record.update(
+        context={
+            **record.document["context"],
+            "cpus_per_node": where.cluster.cpus_per_node,
+            "inherited": variables(where.cluster),
+        }
+    )
+    pipeline = reopen(record.layout.root, install=install, offline=offline)
+    submit(pipeline, where, as_json=as_json)
+
+
 def job(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run's folder.")],
     name: Annotated[str, typer.Argument(metavar="JOB", help="prepare, train or finish.")],
@@ -176,6 +198,7 @@ def job(
     scratch = temporary()
     try:
         _still_allowed(record, where.cluster.requeue)
+        _wait_for_the_one_before(record)
         pipeline = reopen(Path(run), install=False, offline=where.cluster.offline)
         pipeline.patience = where.cluster.warn_before * 0.75
         _suspend_on_warning(pipeline)
@@ -186,6 +209,17 @@ def job(
     finally:
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _wait_for_the_one_before(record: "Record", seconds: float = 180.0) -> None:
+    """A requeued job may start while what is left of its first start still ends on a lost node."""
+    import time
+
+    from orchestrator.runs.record import is_locked
+
+    deadline = time.monotonic() + seconds
+    while is_locked(record.layout) and time.monotonic() < deadline:
+        time.sleep(1)
 
 
 def _restarts() -> int:

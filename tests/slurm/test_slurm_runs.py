@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,14 +115,14 @@ def test_chain_of_jobs_makes_a_model(place: SlurmPlace, chain: Path) -> None:
 def test_two_nodes_train_together(place: SlurmPlace, recipe: Callable[..., Path]) -> None:
     file = recipe("two", **{"distributed.strategy": "ddp", "training.steps": 8,
                             "output.merge": False, "output.export": False})  # fmt: skip
-    run = submitted(place, file, "--on", "toy", "--nodes", "2")
+    run = submitted(place, file, "--on", "toy", "--nodes", "2", "--prepare-here")
     waited = place.ft("runs", "wait", run, "--timeout", "400")
     assert waited.code == 0, (waited.out, said(run), (run / "logs/train.log").read_text()[-3000:])
     facts = record(run)["stages"]["train"]["facts"]
     assert (facts["world_size"], facts["global_step"]) == (2, 8)
     asked = {job["name"]: job["nodes"] for job in status(place, run)["jobs"]}
     assert asked["train"] == "n[1-2]"
-    assert list(states(place, run)) == ["prepare", "train"]
+    assert list(states(place, run)) == ["train"]
 
 
 def test_time_limit_requeues_and_resumes_to_the_same_losses(
@@ -138,7 +139,9 @@ def test_time_limit_requeues_and_resumes_to_the_same_losses(
     wait_for(lambda: status(place, run)["status"] == "queued", 60)
     stopped = max(losses(run))
     assert 20 <= stopped < STEPS
-    with contextlib.suppress(Exception):  # else it waits for the credential of its first start
+    with contextlib.suppress(
+        subprocess.CalledProcessError
+    ):  # else it waits for the credential of its first start
         place.slurm("scontrol", "update", f"jobid={train}", "starttime=now")
     waited = place.ft("runs", "wait", run, "--timeout", "300")
     assert waited.code == 0, (waited.out, said(run))
@@ -149,6 +152,29 @@ def test_time_limit_requeues_and_resumes_to_the_same_losses(
     expected = losses(Path(whole.json["path"]))
     assert losses(run) == pytest.approx(expected, rel=1e-5)
     assert "stop_asked" in {event["event"] for event in events(run)}
+
+
+def test_a_failed_node_requeues_and_resumes_elsewhere(
+    place: SlurmPlace, recipe: Callable[..., Path]
+) -> None:
+    file = recipe("node", **{"training.save": 50, "output.merge": False, "output.export": False})
+    run = submitted(place, file, "--on", "toy")
+    wait_for(lambda: max(losses(run)) >= 60, 300)
+    node = {job["name"]: job["nodes"] for job in status(place, run)["jobs"]}["train"]
+    place.slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        train = job_id(run, "train")
+        wait_for(lambda: status(place, run)["jobs"][1]["restarts"] == 1, 60)
+        with contextlib.suppress(subprocess.CalledProcessError):
+            place.slurm("scontrol", "update", f"jobid={train}", "starttime=now")
+        waited = place.ft("runs", "wait", run, "--timeout", "300")
+        assert waited.code == 0, (waited.out, said(run))
+        jobs = {job["name"]: job for job in status(place, run)["jobs"]}
+        assert jobs["train"]["nodes"] != node
+        facts = record(run)["stages"]["train"]["facts"]
+        assert int(facts["resumed_from"].rpartition("-")[2]) >= 50
+    finally:
+        place.slurm("scontrol", "update", f"nodename={node}", "state=resume")
 
 
 def test_cancel_ends_everything(place: SlurmPlace, recipe: Callable[..., Path]) -> None:
@@ -198,11 +224,17 @@ def test_labels_that_forbid_training_stop_the_chain(
 
 
 def test_a_missing_module_is_named(place: SlurmPlace, recipe: Callable[..., Path]) -> None:
-    run = submitted(place, recipe("m"), "--on", place.profile("nomodule", modules=["Nope/1.0"]))
+    file = recipe("m", **{"training.steps": 3, "output.merge": False, "output.export": False})
+    run = submitted(place, file, "--on", place.profile("nomodule", modules=["Nope/1.0"]))
     waited = place.ft("runs", "wait", run, "--timeout", "60", "--json")
     assert (waited.code, waited.json["status"]) == (9, "failed")
     assert "a module of the cluster profile cannot be loaded" in waited.json["reason"]
     assert "ft: the module Nope/1.0 cannot be loaded" in place.ft("runs", "logs", run).out
+    assert place.ft("train", run).code == 2  # not on the login node
+    again = place.ft("recipe", "run", "--resume", run, "--on", "toy")
+    assert again.code == 0, again.err
+    waited = place.ft("runs", "wait", run, "--timeout", "200")
+    assert waited.code == 0, (waited.out, said(run))
 
 
 def test_an_unknown_partition_is_refused(place: SlurmPlace, recipe: Callable[..., Path]) -> None:
