@@ -108,13 +108,31 @@ def test_exports_expand_variables_and_nothing_else(tmp_path: Path) -> None:
     done = bash("\n".join([*lines, shown]))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "a $(touch x) `touch x` \"q\" 'p' \\ /:$HOME",
+        "a $(touch x) `touch x` \"q\" 'p' \\ /$HOME",
         f"{tmp_path}/s p/tmp/7",
         f"{tmp_path}/s p/hf",
         "1",
         "x 'y'",
     ]
     assert (tmp_path / "s p" / "tmp" / "7").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("/x:${UNSET_X}", "/x"),
+        ("${UNSET_X}:/x", "/x"),
+        ("/x:${HOME}", "/x:/h"),
+        ("${HOME}:/x", "/h:/x"),
+        ("/a:${UNSET_X}:/b", "/a:/b"),
+        ("/a:${HOME}:/b", "/a:/h:/b"),
+        ("${HOME}:${UNSET_X}:${HOME}", "/h:/h"),
+        ("a${UNSET_X}b${HOME}", "ab/h"),
+    ],
+)
+def test_lists_get_no_empty_entries(value: str, expected: str) -> None:
+    done = bash(f'X={prelude.expanding(value)}; printf %s "$X"', HOME="/h")
+    assert done.stdout == expected
 
 
 def test_modules_that_cannot_be_loaded_stop_the_script(tmp_path: Path) -> None:

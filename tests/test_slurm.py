@@ -121,7 +121,7 @@ def test_what_a_script_calls_gets_every_argument_as_it_is() -> None:
     )
     done = subprocess.run(["bash", "-c", call], check=True, capture_output=True, text=True)
     assert done.stdout.split("|")[:-1] == [
-        "-P", "-m", "orchestrator.cli.main", "job", "/runs/50% \"off\" it's $HOME", "train",
+        "-I", "-m", "orchestrator.cli.main", "job", "/runs/50% \"off\" it's $HOME", "train",
     ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """`ft cluster`: list, show, write and check cluster profiles."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -105,21 +106,27 @@ def new(
 def check(
     cluster: ClusterName,
     backend: Annotated[
-        list[str] | None, typer.Option("--backend", help="Only this backend; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--backend", help="This backend; may be repeated. Default: those that have a place."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a profile on the login node: commands, jobs, modules, environments, scratch."""
     from orchestrator import ui
-    from orchestrator.clusters.check import look
+    from orchestrator.clusters.check import chosen_backends, look
     from orchestrator.clusters.load import load_cluster
-    from orchestrator.environments.locks import RELEASES, known
+    from orchestrator.environments.locks import known
     from orchestrator.errors import Exit
 
     json_mode(as_json)
     for name in backend or ():
         known(name)
-    results = list(look(load_cluster(cluster).cluster, tuple(backend or RELEASES)))
+    found = load_cluster(cluster).cluster
+    if found.environment.home:
+        os.environ["FT_HOME"] = found.environment.home
+    results = list(look(found, tuple(backend or chosen_backends(found))))
     if as_json:
         ui.emit([{"name": r.name, "level": r.level, "detail": r.detail,
                   "fix": r.finding.fix if r.finding else ""} for r in results])  # fmt: skip

@@ -14,9 +14,9 @@ from typing import Literal
 
 from orchestrator import shell
 from orchestrator.clusters import prelude
-from orchestrator.clusters.profile import Cluster
+from orchestrator.clusters.profile import BackendPlace, Cluster
 from orchestrator.environments import registry
-from orchestrator.environments.home import home
+from orchestrator.environments.home import choices, home
 from orchestrator.environments.locks import RELEASES
 from orchestrator.errors import BackendEnvironmentError, LaunchError
 from orchestrator.findings import Finding
@@ -63,6 +63,18 @@ def look(cluster: Cluster, backends: tuple[str, ...]) -> Iterator[Result]:
         yield from _environment(cluster, backend)
     yield from _scratch(cluster)
     yield from _shared(cluster)
+
+
+def chosen_backends(cluster: Cluster) -> tuple[str, ...]:
+    """The backends that the profile or this ft knows a place of; all, if that is none."""
+    found = [
+        name
+        for name in RELEASES
+        if cluster.place(name) != BackendPlace()
+        or registry.given_by_variable(name)
+        or choices(name)
+    ]
+    return tuple(found or RELEASES)
 
 
 def _bad(name: str, code: str, message: str, fix: str, level: str = "error") -> Result:

@@ -45,7 +45,7 @@ CACHES = {
 
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VARIABLE = re.compile(r"(:?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def caches(cluster: Cluster) -> dict[str, str]:
@@ -65,11 +65,23 @@ def variables(cluster: Cluster) -> tuple[str, ...]:
 
 
 def expanding(value: str) -> str:
-    """A double-quoted shell word in which `${NAME}`, and nothing else, is expanded."""
+    """A double-quoted shell word in which `${NAME}`, and nothing else, is expanded.
+
+    A variable of a list that is not set takes its colon along: an empty entry of LD_LIBRARY_PATH is
+    the current folder.
+    """
     parts, end = [], 0
     for match in _VARIABLE.finditer(value):
-        parts += [_escaped(value[end : match.start()]), f"${{{match.group(1)}:-}}"]
+        colon, name = match.groups()
+        parts.append(_escaped(value[end : match.start()]))
         end = match.end()
+        if colon:
+            parts.append(f"${{{name}:+:${{{name}}}}}")
+        elif match.start() == 0 and re.match(r":(?!\$\{)", value[end:]):
+            parts.append(f"${{{name}:+${{{name}}}:}}")
+            end += 1
+        else:
+            parts.append(f"${{{name}:-}}")
     return '"' + "".join([*parts, _escaped(value[end:])]) + '"'
 
 

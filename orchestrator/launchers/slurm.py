@@ -124,7 +124,7 @@ def script(plan: "Plan", cluster: Cluster, submission: Submission, name: str) ->
         options += one_task_options(cluster)
     options.append(("requeue", "") if cluster.requeue else ("no-requeue", ""))
     given = {"FT_HOME": submission.home, **submission.variables}
-    call = [submission.python, "-P", "-m", "orchestrator.cli.main", "job", str(layout.root), name]
+    call = [submission.python, "-I", "-m", "orchestrator.cli.main", "job", str(layout.root), name]
     return "\n".join(
         [
             "#!/bin/bash",

@@ -109,12 +109,12 @@ def slurm_conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def place(slurm_conf: Path, tmp_path_factory: pytest.TempPathFactory) -> SlurmPlace:
-    """Where the tests work. A blank and a percent sign mean something to Slurm and to shells."""
+    """Where the tests work. Its name means something to Slurm and to shells."""
     folder = tmp_path_factory.mktemp("w")
     modules = folder / "modules"
     (modules / "Toy").mkdir(parents=True)
     (modules / "Toy" / "1.0").write_text(MODULEFILE.format(root=folder / "toy"))
-    made = SlurmPlace(folder / "50% off", slurm_conf, modules)
+    made = SlurmPlace(folder / '50% "off" it\'s', slurm_conf, modules)
     made.scratch = folder / "s"
     made.profile("toy")
     return made

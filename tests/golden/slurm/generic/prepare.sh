@@ -13,4 +13,4 @@
 trap '' USR1
 stop() { printf "ft: %s\n" "$2" >&2; exit "$1"; }
 export FT_HOME=/home/me/ft
-exec /ft/.venv/bin/python -P -m orchestrator.cli.main job /runs/r1 prepare
+exec /ft/.venv/bin/python -I -m orchestrator.cli.main job /runs/r1 prepare

@@ -39,6 +39,6 @@ export FT_HOME='/home/me/$ft'
 export A='x '"'"'y'"'"''
 export TMPDIR='/scratch/my lab/tmp'/"${SLURM_JOB_ID:-check}"
 mkdir -p "$TMPDIR" || stop 74 'the scratch folder /scratch/my lab cannot be written'
-export LD_LIBRARY_PATH="${CONDA_PREFIX:-}/lib:${LD_LIBRARY_PATH:-}"
+export LD_LIBRARY_PATH="${CONDA_PREFIX:-}/lib${LD_LIBRARY_PATH:+:${LD_LIBRARY_PATH}}"
 export X="\$(id) \`id\`"
-exec '/my ft/bin/python' -P -m orchestrator.cli.main job '/runs/50% "off" it'"'"'s $HOME' train
+exec '/my ft/bin/python' -I -m orchestrator.cli.main job '/runs/50% "off" it'"'"'s $HOME' train

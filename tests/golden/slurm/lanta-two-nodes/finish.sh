@@ -35,4 +35,4 @@ export TMPDIR=/scratch/lt200000-mine/tmp/"${SLURM_JOB_ID:-check}"
 mkdir -p "$TMPDIR" || stop 74 'the scratch folder /scratch/lt200000-mine cannot be written'
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1 WANDB_MODE=offline
 export NCCL_DEBUG="WARN"
-exec /ft/.venv/bin/python -P -m orchestrator.cli.main job /runs/r1 finish
+exec /ft/.venv/bin/python -I -m orchestrator.cli.main job /runs/r1 finish
