@@ -17,7 +17,7 @@ from tests.smoke.contract import events, losses, processes_of, record, wait_for
 
 pytestmark = pytest.mark.backend
 BACKEND = "llamafactory"
-STEPS = 300
+STEPS = 1000
 
 
 def status(place: SlurmPlace, run: Path) -> dict[str, Any]:
@@ -72,10 +72,10 @@ def recipe(place: SlurmPlace, chain: Path) -> Callable[..., Path]:
         return write_recipe(
             place.work / f"{name}.yaml",
             **{"name": name, "backend": BACKEND, "model.base": record(chain)["context"]["base"],
-               "model.dtype": "float32", "data.sequence_length": 64,
+               "model.dtype": "float32", "data.sequence_length": 160,
                "data.sources": [{"path": str(rows), "format": "alpaca"}],
                "training.epochs": None, "training.steps": STEPS, "training.log_every": 1,
-               "training.micro_batch_size": 2, "training.save": 1000, **changes},
+               "training.micro_batch_size": 2, "training.save": 5000, **changes},
         )  # fmt: skip
 
     return write
@@ -157,9 +157,9 @@ def test_time_limit_requeues_and_resumes_to_the_same_losses(
 def test_a_failed_node_requeues_and_resumes_elsewhere(
     place: SlurmPlace, recipe: Callable[..., Path]
 ) -> None:
-    file = recipe("node", **{"training.save": 50, "output.merge": False, "output.export": False})
+    file = recipe("node", **{"training.save": 100, "output.merge": False, "output.export": False})
     run = submitted(place, file, "--on", "toy")
-    wait_for(lambda: max(losses(run)) >= 60, 300)
+    wait_for(lambda: max(losses(run)) >= 150, 300)
     node = {job["name"]: job["nodes"] for job in status(place, run)["jobs"]}["train"]
     place.slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     try:
@@ -172,7 +172,7 @@ def test_a_failed_node_requeues_and_resumes_elsewhere(
         jobs = {job["name"]: job for job in status(place, run)["jobs"]}
         assert jobs["train"]["nodes"] != node
         facts = record(run)["stages"]["train"]["facts"]
-        assert int(facts["resumed_from"].rpartition("-")[2]) >= 50
+        assert int(facts["resumed_from"].rpartition("-")[2]) >= 100
     finally:
         place.slurm("scontrol", "update", f"nodename={node}", "state=resume")
 
@@ -195,7 +195,7 @@ def test_cancel_ends_everything(place: SlurmPlace, recipe: Callable[..., Path]) 
 def test_a_job_that_was_killed_is_not_running(
     place: SlurmPlace, recipe: Callable[..., Path]
 ) -> None:
-    run = submitted(place, recipe("killed", **{"data.sequence_length": 65}), "--on", "toy")
+    run = submitted(place, recipe("killed", **{"data.sequence_length": 161}), "--on", "toy")
     wait_for(lambda: record(run)["stages"]["preprocess"].get("pid"), 60)
     os.kill(record(run)["pid"], signal.SIGKILL)
     waited = place.ft("runs", "wait", run, "--timeout", "60", "--json")
