@@ -345,3 +345,34 @@ def test_a_run_of_this_machine_is_ended_by_its_process(tmp_path: Path) -> None:
         assert end(record).status == "died"
         assert process.wait() < 0
     assert end(record).status == "died"
+
+
+def test_a_job_that_never_gets_on_is_not_requeued_for_ever(tmp_path: Path) -> None:
+    record = slurm_run(tmp_path / "runs", "queued")
+    profile = Cluster(requeue=3).model_dump(mode="json")
+    record.update(cluster={"name": "c", "time": "1:00:00", "profile": profile})
+    environ = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "4"}
+    done = ft("job", record.layout.root, "train", **environ)
+    assert (done.code, "was requeued 4 times, 3 are allowed" in done.err) == (9, True)
+    again = open_record(record.layout.root)
+    assert (again.document["status"], again.document["exit_code"]) == ("failed", 9)
+
+
+def test_a_run_stays_where_it_was_started(tmp_path: Path) -> None:
+    record = Record(new_layout(tmp_path, "x"), {})
+    record.update(status="failed")
+    done = ft("recipe", "run", "--resume", record.layout.root, "--on", "slurm-generic")
+    assert (done.code, "was started on this machine" in done.err) == (2, True)
+
+
+def test_a_tracker_without_a_key_is_an_error_in_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    recipe = loaded(**{"tracking.type": "wandb"})
+    assert "FT231" in {f.code for f in resolve(recipe).findings if f.level == "warning"}
+    with pytest.raises(RecipeError) as caught:
+        resolve(recipe, site=Site("c", Cluster()))
+    assert [f.code for f in caught.value.findings if f.level == "error"] == ["FT231"]
