@@ -351,8 +351,7 @@ def test_a_job_that_never_gets_on_is_not_requeued_for_ever(tmp_path: Path) -> No
     record = slurm_run(tmp_path / "runs", "queued")
     profile = Cluster(requeue=3).model_dump(mode="json")
     record.update(cluster={"name": "c", "time": "1:00:00", "profile": profile})
-    environ = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "4"}
-    done = ft("job", record.layout.root, "train", **environ)
+    done = ft("job", record.layout.root, "train", SLURM_JOB_ID="7", SLURM_RESTART_COUNT="4")
     assert (done.code, "was requeued 4 times, 3 are allowed" in done.err) == (9, True)
     again = open_record(record.layout.root)
     assert (again.document["status"], again.document["exit_code"]) == ("failed", 9)

@@ -171,7 +171,11 @@ def activated(cluster: Cluster, backend: str) -> str:
     """
     name = f"FT_{backend.upper()}_PREFIX"
     text = "\n".join(
-        [*prelude.lines(cluster, backend), f'printf "\\n%s=%s\\n" {STARTED_MARK} "${{{name}:-}}"']
+        [
+            *prelude.lines(cluster, backend),
+            f'printf "\\n%s=%s\\n" {STARTED_MARK} "${{{name}:-}}"',
+            *(['rmdir "$TMPDIR" 2> /dev/null || true'] if cluster.scratch else []),
+        ]
     )
     code, out, error = shell.capture(["bash", "-c", text], env=queue.environment(), timeout=120)
     for line in out.splitlines():
