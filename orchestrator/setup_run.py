@@ -97,7 +97,8 @@ def resolve(
     else:
         facts = _facts(recipe, beside, offline, site)
     if site:
-        facts |= site.facts(recipe)
+        prepared = str(site.data / "prepared" / Path(facts["prepared"]).name)
+        facts |= {**site.facts(recipe), "prepared": prepared}
     return Resolved(recipe, loaded.file, tuple(findings), changes, facts)
 
 
@@ -167,7 +168,7 @@ def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None
     target = site.target(recipe) if site else hardware.target_for(recipe, found)
     alone = target.device == "cuda" and target.processes == 1 and len(found) > 1
     return {
-        "prepared": str((site.data if site else home()) / "prepared" / name),
+        "prepared": str(home() / "prepared" / name),
         "target": target,
         "base": str(base) if base else "",
         "sources": tuple(str(path or name) for name, path in sources),

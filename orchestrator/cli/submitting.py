@@ -252,6 +252,7 @@ def _again(record: "Record", identity: str, limit: int, error: "Suspended") -> N
         queue.requeue(identity)
     except JobError as refused:
         _give_up(record, f"{error.message}, but {refused.message}")
+    error.hint = f"job {identity} is in the queue again and goes on from there"
     raise error
 
 

@@ -108,8 +108,14 @@ def _verdict(record: Record, name: str, state: JobState | None) -> tuple[Status,
         return "running", f"{name} on {state.nodes}"
     if state.waiting:
         again = f", started {state.restarts} times before" if state.restarts else ""
-        return "queued", f"{name}: {state.reason or state.state}{again}"
+        held = f"; `scontrol release {state.id}` lets it start" if _held(state) else ""
+        return "queued", f"{name}: {state.reason or state.state}{again}{held}"
     return _ended(name, state)
+
+
+def _held(state: JobState) -> bool:
+    """Slurm will not start it by itself: somebody held it, or a node could not launch it."""
+    return state.state == "REQUEUE_HOLD" or "held" in state.reason.lower()
 
 
 def _ended(name: str, state: JobState) -> tuple[Status, str]:

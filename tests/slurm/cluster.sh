@@ -1,7 +1,7 @@
 #!/bin/bash
 # A throw-away real Slurm with several emulated nodes on this machine, for the tests.
 #
-#   FT_SLURM_DIR=DIR NODES=2 PORT=26817 tests/slurm/cluster.sh up|down|env
+#   FT_SLURM_DIR=DIR NODES=2 PORT=26817 tests/slurm/cluster.sh up|down|env|crash NODE|boot NODE
 #
 # No systemd, nothing in /etc; everything is below $FT_SLURM_DIR. Debian's slurmd can run several
 # times on one host (MULTIPLE_SLURMD). With NETNS=1 (root) each node has a network namespace, an
@@ -162,9 +162,17 @@ case ${1:-} in
         up
         ;;
     down) down ;;
+    crash) # everything that runs on the node is gone at once, as when its power is
+        [ "$netns" = 1 ] || exit 3
+        ip netns pids "$tag-$2" | xargs --no-run-if-empty kill -9
+        ;;
+    boot)
+        rm -f "$dir/run/slurmd-$2.pid"
+        node_up "$2"
+        ;;
     env) echo "export SLURM_CONF=$SLURM_CONF" ;;
     *)
-        say "usage: $0 up|down|env"
+        say "usage: $0 up|down|env|crash NODE|boot NODE"
         exit 2
         ;;
 esac

@@ -39,9 +39,12 @@ def missing(what: str) -> NoReturn:
 class SlurmPlace(Place):
     """A working folder with profiles for the cluster; its name is hostile on purpose."""
 
-    def __init__(self, folder: Path, conf: Path, modules: Path) -> None:
+    def __init__(self, folder: Path, cluster: dict[str, str], modules: Path) -> None:
         super().__init__(folder)
-        self.environ |= {"SLURM_CONF": str(conf), "MODULEPATH": str(modules),
+        self.cluster = cluster
+        conf = f"{cluster['FT_SLURM_DIR']}/slurm.conf"
+        self.environ |= {"SLURM_CONF": conf, "MODULEPATH": str(modules),
+                         "OMP_NUM_THREADS": "1",
                          "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}  # fmt: skip
         self.scratch = folder / "scratch"
 
@@ -58,6 +61,15 @@ class SlurmPlace(Place):
         (self.work / "clusters").mkdir(exist_ok=True)
         (self.work / "clusters" / f"{name}.yaml").write_text(dump({**document, **changes}))
         return name
+
+    def node(self, what: str, name: str) -> bool:
+        """Crash or boot a node; whether that can be done here."""
+        with (self.scratch.parent / "node.log").open("a") as log:
+            done = subprocess.run(
+                [SCRIPT, what, name], check=False, stdout=log, stderr=log,
+                env={**os.environ, **self.cluster},
+            )  # fmt: skip
+        return done.returncode == 0
 
     def slurm(self, *argv: str) -> str:
         """A command of Slurm's."""
@@ -77,8 +89,8 @@ def can_have_namespaces() -> bool:
 
 
 @pytest.fixture(scope="session")
-def slurm_conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The running cluster's slurm.conf."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The variables that `cluster.sh` knows the running cluster by."""
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     programs = ("slurmctld", "slurmd", "munged", "sbatch", "ip")
     absent = [name for name in programs if shutil.which(name, path=path) is None]
@@ -89,32 +101,32 @@ def slurm_conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if not any(Path(init).is_file() for init in MODULE_INITS):
         missing("there are no environment modules")
     folder = tmp_path_factory.mktemp("slurm")
-    environ = {
-        **os.environ,
+    made = {
         "FT_SLURM_DIR": str(folder),
         "PORT": str(21000 + os.getpid() % 9000),
         "NETNS": "1" if can_have_namespaces() else "0",
     }
+    environ = {**os.environ, **made}
     # what runs as a daemon must not hold our pipes
     with (folder / "up.log").open("w") as log:
         up = subprocess.run([SCRIPT, "up"], env=environ, stdout=log, stderr=log, check=False)
     try:
         if up.returncode:
             missing(f"it does not start: {(folder / 'up.log').read_text()[-500:]}")
-        yield folder / "slurm.conf"
+        yield made
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run([SCRIPT, "down"], env=environ, check=False, timeout=60)
 
 
 @pytest.fixture(scope="session")
-def place(slurm_conf: Path, tmp_path_factory: pytest.TempPathFactory) -> SlurmPlace:
+def place(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> SlurmPlace:
     """Where the tests work. Its name means something to Slurm and to shells."""
     folder = tmp_path_factory.mktemp("w")
     modules = folder / "modules"
     (modules / "Toy").mkdir(parents=True)
     (modules / "Toy" / "1.0").write_text(MODULEFILE.format(root=folder / "toy"))
-    made = SlurmPlace(folder / '50% "off" it\'s', slurm_conf, modules)
+    made = SlurmPlace(folder / '50% "off" it\'s', cluster, modules)
     made.scratch = folder / "s"
     made.profile("toy")
     return made
