@@ -17,7 +17,7 @@ from tests.smoke.contract import events, losses, processes_of, record, wait_for
 
 pytestmark = pytest.mark.backend
 BACKEND = "llamafactory"
-STEPS = 600
+STEPS = 300
 
 
 def status(place: SlurmPlace, run: Path) -> dict[str, Any]:
@@ -125,6 +125,19 @@ def test_two_nodes_train_together(place: SlurmPlace, recipe: Callable[..., Path]
     assert list(states(place, run)) == ["train"]
 
 
+def test_the_other_backend_on_two_nodes_with_merge_and_export(
+    place: SlurmPlace, recipe: Callable[..., Path]
+) -> None:
+    file = recipe("axolotl", **{"backend": "axolotl", "distributed.strategy": "ddp",
+                                "training.steps": 4})  # fmt: skip
+    run = submitted(place, file, "--on", "toy", "--nodes", "2")
+    waited = place.ft("runs", "wait", run, "--timeout", "500")
+    assert waited.code == 0, (waited.out, said(run))
+    facts = record(run)["stages"]["train"]["facts"]
+    assert (facts["world_size"], facts["global_step"]) == (2, 4)
+    assert (run / "export" / "model.safetensors").is_file()
+
+
 def test_time_limit_requeues_and_resumes_to_the_same_losses(
     place: SlurmPlace, recipe: Callable[..., Path]
 ) -> None:
@@ -174,8 +187,8 @@ def test_a_failed_node_requeues_and_resumes_elsewhere(
         facts = record(run)["stages"]["train"]["facts"]
         assert int(facts["resumed_from"].rpartition("-")[2]) >= 100
     finally:
-        place.node("boot", node)
-        place.slurm("scontrol", "update", f"nodename={node}", "state=resume")
+        place.node("boot", node)  # it returns to service by itself
+        wait_for(lambda: place.slurm("sinfo", "-hN", "-n", node, "-o%T").strip() == "idle", 60)
 
 
 def test_cancel_ends_everything(place: SlurmPlace, recipe: Callable[..., Path]) -> None:
