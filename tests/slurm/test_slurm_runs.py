@@ -108,6 +108,7 @@ def test_chain_of_jobs_makes_a_model(place: SlurmPlace, chain: Path) -> None:
     assert document["context"]["prepared"].startswith(str(place.scratch))
     assert not list((place.scratch / "tmp").iterdir())
     assert "✔ train" in place.ft("runs", "logs", chain).out
+    assert "✔ export" in place.ft("runs", "logs", "-f", chain).out
     assert place.ft("runs", "logs", chain, "train").out
     assert place.ft("runs", "list", "--json").json[0]["status"] == "done"
 
