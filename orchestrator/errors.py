@@ -19,7 +19,9 @@ class Exit(IntEnum):
     LAUNCH = 6
     LABELS = 7
     ARTIFACT = 8
+    JOB = 9
     BUG = 70
+    SUSPENDED = 75
     INTERRUPTED = 130
 
 
@@ -80,3 +82,15 @@ class RunInterrupted(FtError):
     """The user pressed Ctrl-C or sent SIGTERM."""
 
     exit_code = Exit.INTERRUPTED
+
+
+class JobError(FtError):
+    """The scheduler ended a job, or never started it: time limit, memory, a node, a dependency."""
+
+    exit_code = Exit.JOB
+
+
+class Suspended(FtError):
+    """Training saved a checkpoint and ended before its job's time limit; it goes on from there."""
+
+    exit_code = Exit.SUSPENDED

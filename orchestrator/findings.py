@@ -70,12 +70,18 @@ def errors_of(findings: Iterable[Finding]) -> list[Finding]:
 
 
 class RecipeError(FtError):
-    """A recipe that cannot be used, with everything that is wrong with it."""
+    """A recipe (or another file of the user's, `what`) with everything that is wrong with it."""
 
     exit_code = Exit.USAGE
 
-    def __init__(self, findings: Iterable[Finding], *, exit_code: Exit = Exit.USAGE) -> None:
+    def __init__(
+        self,
+        findings: Iterable[Finding],
+        *,
+        exit_code: Exit = Exit.USAGE,
+        what: str = "the recipe",
+    ) -> None:
         self.findings = tuple(findings)
         self.exit_code = exit_code
         count = len(errors_of(self.findings))
-        super().__init__(f"{count} error{'s' if count != 1 else ''} in the recipe")
+        super().__init__(f"{count} error{'s' if count != 1 else ''} in {what}")

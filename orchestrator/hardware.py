@@ -82,8 +82,16 @@ def target_for(recipe: Recipe, found: tuple[Gpu, ...]) -> Target:
 
 
 def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
-    """What this machine's GPUs mean for the recipe (`FT242`)."""
+    """What this machine means for the recipe: its GPUs (`FT242`), and that it is one (`FT240`)."""
     wanted = recipe.distributed.gpus
+    if recipe.distributed.nodes > 1:
+        yield Finding(
+            "FT240",
+            "error",
+            f"{recipe.distributed.nodes} nodes need a cluster",
+            field="distributed.nodes",
+            fix="--on CLUSTER (`ft cluster list`), or --set distributed.nodes=1",
+        )
     if not found:
         yield Finding(
             "FT242",

@@ -5,7 +5,9 @@ with a reason, or interrupted; a stage that was started again starts from clean 
 """
 
 import contextlib
+import os
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,8 +24,11 @@ from orchestrator.errors import (
     FtError,
     LaunchError,
     RunInterrupted,
+    Suspended,
+    UsageError,
 )
-from orchestrator.files import read_json, write_json
+from orchestrator.files import read_json, write_atomic, write_json
+from orchestrator.launchers import rendezvous
 from orchestrator.metrics import Tail, Training
 from orchestrator.plan import STAGES, Plan, Stage, StageName
 from orchestrator.progress import StageDisplay
@@ -32,11 +37,21 @@ from orchestrator.runs.record import Record, locked, now
 
 @dataclass
 class Pipeline:
-    """The stages of one run, walked in this process."""
+    """The stages of one run, walked in this process.
+
+    In a job with a time limit, training that was asked to end (`suspend`) has `patience` seconds to
+    save a checkpoint.
+    """
 
     plan: Plan
     record: Record
     environment: Environment
+    patience: float = 600.0
+    asked: float | None = None
+
+    def suspend(self) -> None:
+        """Ask training to save a checkpoint and end; safe in a signal handler."""
+        self.asked = self.asked or time.monotonic()
 
     def run(self, *, until: StageName = STAGES[-1], again: StageName | None = None) -> None:
         """Walk to stage `until`; those with a marker are left alone, except from `again` on.
@@ -48,7 +63,9 @@ class Pipeline:
         layout = self.record.layout
         started = time.monotonic()
         with locked(layout), _sigterm_as_interrupt():
-            self.record.update(status="running", error=None)
+            self.record.update(
+                status="running", error=None, pid=os.getpid(), host=socket.gethostname()
+            )
             if again:
                 self._forget_from(again)
             self._forget_what_is_gone()
@@ -64,6 +81,9 @@ class Pipeline:
                     f"interrupted; the run is kept in {layout.root}",
                     hint=f"go on with: ft recipe run --resume {layout.root}",
                 ) from error
+            except Suspended as error:
+                self._ended("waiting", error.message, started, error)
+                raise
             except FtError as error:
                 self._ended("failed", error.message, started, error)
                 raise
@@ -139,18 +159,21 @@ class Pipeline:
             BackendError: it failed; with the cause, and the last lines of its log.
         """
         layout, name = self.record.layout, stage.name
+        self._is_where_it_belongs(stage)
         if request is not None:
             write_json(layout.request(name), request)
         layout.result(name).parent.mkdir(exist_ok=True)
         layout.result(name).unlink(missing_ok=True)
         env = process_environment(
-            self.environment, offline=self.plan.context.offline, extra=stage.variables
+            self.environment, offline=self.plan.context.offline, extra=self._variables(stage)
         )
         self.record.stage(name, command=list(stage.argv), environment=shell.difference(env))
         log = layout.log(name)
         tail, training = Tail(layout.events, from_end=True), Training()
 
         def look() -> None:
+            if self.asked and name == "train":
+                self._ask_to_stop(self.asked)
             for event in tail.read():
                 if training.take(event):
                     display.training(training)
@@ -169,6 +192,51 @@ class Pipeline:
         if done.exit_code == 0 and isinstance(answer, dict) and "error" not in answer:
             return answer
         raise _failure(stage, done, answer, log)
+
+    def _is_where_it_belongs(self, stage: Stage) -> None:
+        """A run of a cluster trains in its job, never on the login node.
+
+        Raises:
+            UsageError: this is no job.
+        """
+        if stage.name == "train" and self.plan.context.nodes and "SLURM_JOB_ID" not in os.environ:
+            raise UsageError(
+                "this run trains in a job of its cluster, which this is not",
+                hint=f"ft recipe run --resume {self.record.layout.root} submits what is left",
+            )
+
+    def _variables(self, stage: Stage) -> dict[str, str]:
+        """What the stage's process gets besides the allow-list: a cluster's variables, a port.
+
+        Raises:
+            LaunchError: no port is free.
+        """
+        inherited = self.plan.context.inherited
+        variables = {name: os.environ[name] for name in inherited if name in os.environ}
+        if stage.name == "train" and self.plan.context.nodes > 1:
+            try:
+                port = rendezvous.port(int(os.environ.get("SLURM_JOB_ID", "0")))
+            except OSError as error:
+                raise LaunchError(str(error), hint="is another program taking them all?") from error
+            variables["FT_MASTER_PORT"] = str(port)
+        return {**variables, **stage.variables}
+
+    def _ask_to_stop(self, asked: float) -> None:
+        """Put the request where the training looks for it.
+
+        Raises:
+            Suspended: it had its time, and did not save.
+        """
+        stop = self.record.layout.stop
+        if not stop.exists():
+            write_atomic(stop, "")
+            self.record.event("stop_asked")
+        if time.monotonic() - asked > self.patience:
+            raise Suspended(
+                f"training saved no checkpoint within {self.patience:.0f} s of being asked to end",
+                hint="it goes on from the last one before; a larger warn_before in the cluster "
+                "profile gives it more time",
+            )
 
     def _finish(self, started: float) -> None:
         waiting = [

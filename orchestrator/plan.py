@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from orchestrator.backends.base import Paths, Rendered, RenderedFile, Target
 from orchestrator.backends.registry import BACKENDS
-from orchestrator.launchers import local
+from orchestrator.launchers import local, slurm
 from orchestrator.recipe.models import Recipe
 from orchestrator.runs.layout import RunLayout
 
@@ -26,7 +26,11 @@ VERIFY_PROMPT = "Below is an instruction that describes a task. What is two plus
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a plan depends on besides the recipe. Paths are absolute."""
+    """What a plan depends on besides the recipe. Paths are absolute.
+
+    `nodes` are those of the Slurm job that trains (0: no job, this machine trains), `inherited`
+    names the variables of a cluster's profile, which its jobs hand on to the backend.
+    """
 
     root: str
     python: str
@@ -40,6 +44,9 @@ class Context:
     deepspeed: str = ""
     offline: bool = False
     visible_gpu: str = ""
+    nodes: int = 0
+    cpus_per_node: int | None = None
+    inherited: tuple[str, ...] = ()
     smoke: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -51,7 +58,7 @@ class Context:
         """The context that `as_dict` wrote."""
         values = dict(document)
         values["target"] = Target(**values["target"])
-        for name in ("sources", "validation_sources"):
+        for name in ("sources", "validation_sources", "inherited"):
             values[name] = tuple(values[name])
         return Context(**values)
 
@@ -212,17 +219,34 @@ def _stage(
 
 def _train(recipe: Recipe, context: Context, layout: RunLayout, rendered: Rendered) -> Stage:
     """Training: in one process, or in several through the launcher."""
-    stage = _stage(recipe, context, layout, "train", "train", {"resume": None})
+    asked: dict[str, Any] = {"resume": None}
+    if context.nodes:
+        asked["stop"] = str(layout.stop)
+    stage = _stage(recipe, context, layout, "train", "train", asked)
     processes = context.target.processes
     elastic = recipe.distributed.strategy in ("deepspeed", "fsdp")
-    argv = local.command(
-        context.python,
-        context.probe,
-        str(layout.request("train")),
-        processes=processes,
-        elastic=elastic,
-        id=layout.id,
-    )
+    request = str(layout.request("train"))
+    if context.nodes:
+        argv = slurm.train_command(
+            context.python,
+            context.probe,
+            request,
+            nodes=context.nodes,
+            processes=processes,
+            elastic=elastic,
+            cpus=context.cpus_per_node,
+            id=layout.id,
+        )
+    else:
+        argv = local.command(
+            context.python,
+            context.probe,
+            request,
+            processes=processes,
+            elastic=elastic,
+            id=layout.id,
+        )
     spread = "" if processes == 1 and not elastic else f" in {processes} processes"
+    spread += f" on {context.nodes} nodes" if context.nodes > 1 else ""
     variables = {**stage.variables, **rendered.variables}
     return dataclasses.replace(stage, summary=f"train{spread}", argv=argv, variables=variables)

@@ -5,7 +5,7 @@ and writes its files.
 """
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from orchestrator.backends import capabilities
 from orchestrator.backends.base import Paths, Rendered, Target
 from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check, has_errors, placed
+from orchestrator.clusters.site import Site
 from orchestrator.data_check import Progress
 from orchestrator.environments.environment import Environment, find
 from orchestrator.environments.home import home
@@ -52,23 +53,29 @@ def resolve(
     smoke_run: bool = False,
     offline: bool = False,
     progress: Progress | None = None,
+    site: Site | None = None,
 ) -> Resolved:
-    """Check the recipe and look everything up that its plan needs.
+    """Check the recipe and look everything up that its plan needs, for here or for a cluster.
 
     Raises:
         RecipeError: the recipe or its data have errors.
     """
     beside = loaded.file.resolve().parent
     decided: list[Finding] = []
-    if not smoke_run:
+    if not smoke_run and loaded.recipe.distributed.strategy == "auto":
         from orchestrator.memory import automatic, planning
 
-        gpus, host = planning.seen(hardware.gpus()), planning.host_memory()
+        gpus = site.gpus(loaded.recipe) if site else planning.seen(hardware.gpus())
+        host = site.host_memory if site else planning.host_memory()
         loaded, decided = automatic.settled(loaded, gpus, host, network=not offline)
     findings = placed(decided, loaded)
     findings += find_problems(loaded, data=not smoke_run, progress=progress)
-    if not smoke_run:
+    if not smoke_run and not site:
         findings += placed(list(hardware.problems(loaded.recipe, hardware.gpus())), loaded)
+    if site and not smoke_run:
+        findings += placed(list(site.problems(loaded.recipe)), loaded)
+    if site:  # nobody is there to answer a job's question for a key
+        findings = [replace(f, level="error") if f.code == "FT231" else f for f in findings]
     if has_errors(findings):
         raise RecipeError(findings)
     recipe, changes = loaded.recipe, tuple[str, ...]()
@@ -77,7 +84,10 @@ def resolve(
         recipe, changes = smoke.smoke_recipe(recipe, family)
         facts = _smoke_facts(recipe, family)
     else:
-        facts = _facts(recipe, beside, offline)
+        facts = _facts(recipe, beside, offline, site)
+    if site:
+        prepared = str(site.data / "prepared" / Path(facts["prepared"]).name)
+        facts |= {**site.facts(recipe), "prepared": prepared}
     return Resolved(recipe, loaded.file, tuple(findings), changes, facts)
 
 
@@ -119,8 +129,8 @@ def _smoke_facts(recipe: Recipe, family: str) -> dict[str, Any]:
     }
 
 
-def _facts(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
-    found = hardware.gpus()
+def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None) -> dict[str, Any]:
+    found = () if site else hardware.gpus()
     base = local_path(recipe.model.base, beside)
     sources = [(s.path, local_path(s.path, beside)) for s in recipe.data.sources]
     others = [(s.path, local_path(s.path, beside)) for s in recipe.data.validation_sources]
@@ -144,7 +154,7 @@ def _facts(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
         template=fingerprint.file_digest(template) if template else "",
     )
     all_local = base is not None and all(path for _, path in (*sources, *others))
-    target = hardware.target_for(recipe, found)
+    target = site.target(recipe) if site else hardware.target_for(recipe, found)
     alone = target.device == "cuda" and target.processes == 1 and len(found) > 1
     return {
         "prepared": str(home() / "prepared" / name),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import artifacts
-from orchestrator.errors import ArtifactError, BackendError, LabelError
+from orchestrator.errors import ArtifactError, BackendError, LabelError, Suspended
 from orchestrator.exporting import make_export
 from orchestrator.fetching import fetch_all
 from orchestrator.files import read_json, write_json
@@ -168,12 +168,14 @@ def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     data = _needed_facts(plan.context.prepared)["dataset"]["train"]
     if resume:
         display.say(f"resume from {resume.name}")
+    plan.layout.stop.unlink(missing_ok=True)  # of a training that was killed meanwhile
     request = {
         **(stage.request or {}),
         "resume": str(resume) if resume else None,
         "dataset": data,  # the probe refuses to train on anything else
     }
     answer = run(stage, display, request)
+    _suspended(plan, answer)
     _judge_training(plan, answer)
     lora = plan.recipe.adapter.type == "lora"
     made = (
@@ -192,6 +194,20 @@ def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     }
     facts["summary"] = _training_summary(plan, facts, change)
     return facts
+
+
+def _suspended(plan: Plan, answer: Mapping[str, Any]) -> None:
+    """Whether training ended because it was asked to.
+
+    Raises:
+        Suspended: it did, before its last step.
+    """
+    step, wanted = answer.get("global_step") or 0, answer.get("max_steps") or 0
+    if plan.layout.stop.exists() and step < wanted:
+        raise Suspended(
+            f"training saved a checkpoint at step {step} of {wanted} and ended, as asked",
+            hint=f"it goes on with: ft recipe run --resume {plan.layout.root}",
+        )
 
 
 def _training_summary(

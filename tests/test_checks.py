@@ -60,7 +60,6 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
                "data.chat_template": "llama3"}),
     ("FT401", {"backend": "llamafactory", "data.overlong": "drop"}),
     ("FT401", {"backend": "llamafactory", "data.stop_tokens": ["</s>"]}),
-    ("FT240", {"distributed.strategy": "ddp", "distributed.nodes": 2}),
     ("FT241", {"native.axolotl": {"output_dir": "x"}}),
     ("FT241", {"native.llamafactory": {"hf_hub_token": "x"}}),
     ("FT401", {"backend": "llamafactory", "adapter.alpha": 0.5}),

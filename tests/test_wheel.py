@@ -30,6 +30,7 @@ def test_wheel_has_recipes_locks_probe_and_data(unpacked: Path) -> None:
         path.name for path in (ROOT / "recipes").glob("*.yaml")
     )
     assert (package / "_shipped" / "deepspeed_configs" / "ds_z3.json").is_file()
+    assert (package / "_shipped" / "clusters" / "slurm-generic.yaml").is_file()
     assert (package / "probe" / "stage.py").is_file()
     assert list((package / "smoke_data").glob("*.jsonl"))
     assert list((package / "environments" / "locks").glob("*.txt"))

@@ -1,4 +1,4 @@
-"""Settings of a strategy, and combinations that cannot work (`FT214`, `FT215`, `FT240`)."""
+"""Settings of a strategy, and combinations that cannot work (`FT214`, `FT215`)."""
 
 from collections.abc import Iterator
 
@@ -36,7 +36,7 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.offload",
             fix="--set distributed.strategy=deepspeed",
         )
-    if spread.strategy == "none" and spread.nodes == 1 and (spread.gpus or 1) > 1:
+    if spread.strategy == "none" and spread.nodes * (spread.gpus or 1) > 1:
         yield Finding(
             "FT214",
             "error",
@@ -53,14 +53,6 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             "only ZeRO stage 3 can offload the parameters",
             field="distributed.offload",
             fix="--set distributed.zero_stage=3, or offload: optimizer",
-        )
-    if spread.nodes > 1:
-        yield Finding(
-            "FT240",
-            "error",
-            "runs on several nodes cannot be started yet",
-            field="distributed.nodes",
-            fix="--set distributed.nodes=1",
         )
     sharded = spread.strategy == "fsdp" or (zero and spread.zero_stage == 3)
     if sharded and recipe.model.quantization == "int8":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from orchestrator.clusters.site import Site
     from orchestrator.pipeline import Pipeline
     from orchestrator.recipe.load import Loaded
     from orchestrator.setup_run import Resolved
@@ -68,13 +69,15 @@ def load(name: str, overrides: list[str] | None, backend: str | None) -> "Loaded
     return load_file(find_recipe(name), overrides=overrides or (), backend=backend)
 
 
-def resolve(loaded: "Loaded", *, smoke: bool, offline: bool) -> "Resolved":
+def resolve(
+    loaded: "Loaded", *, smoke: bool, offline: bool, site: "Site | None" = None
+) -> "Resolved":
     """Check and look everything up; warnings and smoke changes are shown."""
     from orchestrator import ui
     from orchestrator.setup_run import resolve as look_up
 
     with ui.reading() as progress:
-        resolved = look_up(loaded, smoke_run=smoke, offline=offline, progress=progress)
+        resolved = look_up(loaded, smoke_run=smoke, offline=offline, progress=progress, site=site)
     ui.show_findings(resolved.findings)
     if resolved.changes:
         ui.note("smoke: changed for a CPU and a tiny model", style="bold")

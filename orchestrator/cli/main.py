@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import backend, inspecting, memory, recipe, runs, stages
+from orchestrator.cli import (
+    backend,
+    cluster,
+    inspecting,
+    memory,
+    recipe,
+    runs,
+    stages,
+    submitting,
+)
 from orchestrator.errors import Exit, FtError
 
 # ft has no pydantic plug-ins; looking for some reads the metadata of every installed package
@@ -26,8 +35,10 @@ app = typer.Typer(
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(backend.app, name="backend")
 app.add_typer(memory.app, name="plan")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(runs.app, name="runs")
 stages.register(app)
+app.command(hidden=True)(submitting.job)
 inspecting.register(app)
 
 

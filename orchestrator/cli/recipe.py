@@ -1,11 +1,11 @@
 """`ft recipe`: list, show, write, check, render, plan and run recipes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import creating, diffing, validating
+from orchestrator.cli import creating, diffing, submitting, validating
 from orchestrator.cli.common import (
     AsJson,
     BackendName,
@@ -24,6 +24,9 @@ from orchestrator.cli.common import (
     start,
 )
 from orchestrator.cli.importing import import_recipes
+
+if TYPE_CHECKING:
+    from orchestrator.clusters.site import Site
 
 app = typer.Typer(
     rich_markup_mode=None, help="List, check, render and run recipes.", no_args_is_help=True
@@ -154,31 +157,75 @@ def run(
         str | None,
         typer.Option("--resume", metavar="RUN", help="Go on from a run's first unfinished stage."),
     ] = None,
+    on: submitting.On = None,
+    nodes: submitting.Nodes = None,
+    time: submitting.Time = None,
+    dry_run: submitting.DryRun = False,
+    prepare_here: submitting.PrepareHere = False,
     no_install: NoInstall = False,
     offline: OfflineFlag = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a recipe through all its stages."""
+    """Run a recipe through all its stages, here or on a cluster."""
     from orchestrator.errors import UsageError
 
     json_mode(as_json)
     if resume:
-        if recipe or overrides or backend or smoke:
+        if recipe or overrides or backend or smoke or nodes or dry_run:
             raise UsageError(
-                "--resume goes on with the run's own recipe",
-                hint="leave the recipe and its overrides out, or start a new run",
+                "--resume goes on with the run's own recipe and nodes",
+                hint="leave the recipe and its options out, or start a new run",
             )
-        folder = run_named(resume)
-        if folder is None:
-            raise UsageError(f"there is no run {resume}", hint="`ft runs list` shows runs")
-        pipeline = reopen(folder, install=not no_install, offline=offline)
-    elif recipe is None:
+        where = submitting.site(on, None, time, False, prepare_here)
+        resume_run(resume, where, install=not no_install, offline=offline, as_json=as_json)
+        return
+    if recipe is None:
         raise UsageError("name a recipe", hint="ft recipe run RECIPE, or --resume RUN")
-    else:
-        resolved = resolve(load(recipe, overrides, backend), smoke=smoke, offline=offline)
-        pipeline = start(resolved, install=not no_install)
+    where = submitting.site(on, nodes, time, dry_run, prepare_here)
+    if where:
+        submitting.run_on(
+            where, recipe, overrides, backend, smoke=smoke, offline=offline,
+            install=not no_install, dry_run=dry_run, as_json=as_json,
+        )  # fmt: skip
+        return
+    resolved = resolve(load(recipe, overrides, backend), smoke=smoke, offline=offline)
+    pipeline = start(resolved, install=not no_install)
     pipeline.run()
     outcome(pipeline, as_json=as_json)
+
+
+def resume_run(
+    name: str, where: "Site | None", *, install: bool, offline: bool, as_json: bool
+) -> None:
+    """Go on with a run where it was started: here, or as jobs of its cluster.
+
+    With `where` its jobs are made by that profile, as it is now, instead of as it was.
+
+    Raises:
+        UsageError: there is no such run, or it is not of a cluster.
+    """
+    from orchestrator.errors import UsageError
+    from orchestrator.runs.record import open_record
+    from orchestrator.submission import site_of
+
+    folder = run_named(name)
+    if folder is None:
+        raise UsageError(f"there is no run {name}", hint="`ft runs list` shows runs")
+    record = open_record(folder)
+    before = site_of(record)
+    if before is None:
+        if where is not None:
+            raise UsageError(
+                f"{folder.name} was started on this machine",
+                hint="leave --on out, or start a new run there",
+            )
+        pipeline = reopen(folder, install=install, offline=offline)
+        pipeline.run()
+        outcome(pipeline, as_json=as_json)
+        return
+    submitting.submit_again(
+        record, where or before, install=install, offline=offline, as_json=as_json
+    )
 
 
 app.command("import")(import_recipes)

@@ -1,15 +1,40 @@
-"""`ft runs`: what ran, how it ended, and where it is."""
+"""`ft runs`: what ran, how it ended, where it is; follow, wait for and cancel it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestrator.cli.common import AsJson, json_mode
 
-app = typer.Typer(rich_markup_mode=None, help="List and show runs.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from orchestrator.runs.jobs import Live
+    from orchestrator.runs.record import Record
+
+app = typer.Typer(
+    rich_markup_mode=None, help="List, show, follow and cancel runs.", no_args_is_help=True
+)
 
 Directory = Annotated[Path, typer.Option("--in", help="Folder that holds the runs.")]
+Run = Annotated[str, typer.Argument(help="A run's folder, name, id, or `latest`.")]
+
+STYLES = {"done": "green", "failed": "red", "died": "red", "timeout": "red",
+          "interrupted": "yellow", "cancelled": "yellow"}  # fmt: skip
+
+
+def opened(name: str, directory: Path) -> "Record":
+    """The record of a run.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from orchestrator.errors import UsageError
+    from orchestrator.runs.record import find_run, open_record
+
+    folder = find_run(name, directory)
+    if folder is None:
+        raise UsageError(f"there is no run {name}", hint="`ft runs list` shows runs")
+    return open_record(folder)
 
 
 @app.command("list")
@@ -17,13 +42,15 @@ def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> N
     """All runs, oldest first."""
     from orchestrator import ui
     from orchestrator.errors import UsageError
+    from orchestrator.runs.jobs import live
     from orchestrator.runs.record import open_record, run_folders, summary
 
     json_mode(as_json)
     found = []
     for root in run_folders(directory):
         try:
-            found.append(summary(open_record(root)))
+            record = open_record(root)
+            found.append({**summary(record), "status": live(record).status})
         except UsageError:
             found.append({"id": root.name, "path": str(root), "status": "broken", "stage": "",
                           "recipe": "", "backend": "", "loss": None})  # fmt: skip
@@ -33,13 +60,12 @@ def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> N
     if not found:
         ui.say(f"no runs in {directory}")
         return
-    styles = {"done": "green", "failed": "red", "died": "red", "interrupted": "yellow"}
     ui.table(
         ("run", "status", "stage", "recipe", "backend", "loss"),
         [
             (
                 run["id"],
-                f"[{styles.get(run['status'], 'cyan')}]{run['status']}[/]",
+                f"[{STYLES.get(run['status'], 'cyan')}]{run['status']}[/]",
                 run["stage"],
                 run["recipe"],
                 run["backend"],
@@ -51,28 +77,29 @@ def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> N
 
 
 @app.command()
-def show(
-    run: Annotated[str, typer.Argument(help="A run's folder, name, id, or `latest`.")],
-    directory: Directory = Path("runs"),
-    as_json: AsJson = False,
-) -> None:
+def show(run: Run, directory: Directory = Path("runs"), as_json: AsJson = False) -> None:
     """One run: its stages, times, loss and files."""
     from orchestrator import ui
-    from orchestrator.errors import UsageError
-    from orchestrator.runs.record import find_run, open_record
+    from orchestrator.runs.jobs import live
 
     json_mode(as_json)
-    folder = find_run(run, directory)
-    if folder is None:
-        raise UsageError(f"there is no run {run}", hint="`ft runs list` shows runs")
-    record = open_record(folder)
-    document = {**record.document, "status": record.status, "path": str(folder)}
+    record = opened(run, directory)
+    found = live(record)
+    folder = record.layout.root
+    document = {**record.document, "status": found.status, "path": str(folder)}
     if as_json:
         ui.emit(document)
         return
-    ui.say(f"{record.layout.id}: {record.status}")
+    ui.say(f"{record.layout.id}: {found.status}")
     if document.get("error"):
         ui.say(f"error: {document['error']}")
+    _stages(document)
+    ui.say(f"folder: {folder}")
+
+
+def _stages(document: dict[str, Any]) -> None:
+    from orchestrator import ui
+
     ui.table(
         ("stage", "status", "seconds", ""),
         [
@@ -85,4 +112,116 @@ def show(
             for name, stage in document.get("stages", {}).items()
         ],
     )
-    ui.say(f"folder: {folder}")
+
+
+def _described(record: "Record", found: "Live") -> dict[str, Any]:
+    """The JSON document of `status` and `wait`."""
+    return {
+        "id": record.layout.id,
+        "path": str(record.layout.root),
+        "status": found.status,
+        "reason": found.reason,
+        "jobs": [
+            {
+                **job,
+                "state": state.state if state else None,
+                "nodes": state.nodes if state else None,
+                "restarts": state.restarts if state else None,
+                "exit_code": state.exit_code if state else None,
+            }
+            for job, state in found.jobs
+        ],
+    }
+
+
+@app.command()
+def status(run: Run, directory: Directory = Path("runs"), as_json: AsJson = False) -> None:
+    """What a run does now; for one on a cluster, what Slurm says of its jobs."""
+    from orchestrator import ui
+    from orchestrator.runs.jobs import live
+
+    json_mode(as_json)
+    record = opened(run, directory)
+    found = live(record, every_job=True)
+    if as_json:
+        ui.emit(_described(record, found))
+        return
+    ui.say(f"{record.layout.id}: {found.status}" + (f" ({found.reason})" if found.reason else ""))
+    if found.jobs:
+        ui.table(
+            ("job", "what", "state", "nodes", "starts"),
+            [
+                (
+                    str(job["id"]),
+                    job["name"],
+                    state.state if state else "",
+                    state.nodes if state else "",
+                    str(state.restarts + 1) if state else "",
+                )
+                for job, state in found.jobs
+            ],
+        )
+    _stages(record.document)
+
+
+@app.command()
+def logs(
+    run: Run,
+    what: Annotated[
+        str | None,
+        typer.Argument(help="A stage, or a job (prepare, train-job, finish); default: all jobs."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on until the run has ended.")
+    ] = False,
+    directory: Directory = Path("runs"),
+) -> None:
+    """Print what a run has said."""
+    from orchestrator.runs.following import follow_logs, log_files, print_logs
+
+    record = opened(run, directory)
+    files = log_files(record, what)
+    if follow:
+        follow_logs(record, files)
+    else:
+        print_logs(files)
+
+
+@app.command()
+def cancel(run: Run, directory: Directory = Path("runs"), as_json: AsJson = False) -> None:
+    """End a run: its jobs, or its processes here. What is done stays and can be resumed."""
+    from orchestrator import ui
+    from orchestrator.runs.jobs import end
+
+    json_mode(as_json)
+    record = opened(run, directory)
+    found = end(record)
+    if as_json:
+        ui.emit(_described(record, found))
+    else:
+        ui.say(f"{record.layout.id}: {found.status}")
+
+
+@app.command()
+def wait(
+    run: Run,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0, help="Give up after so many seconds.")
+    ] = None,
+    directory: Directory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Wait until a run has ended; the exit code is the run's."""
+    from orchestrator import ui
+    from orchestrator.runs.jobs import exit_code, wait_for
+
+    json_mode(as_json)
+    record = opened(run, directory)
+    found = wait_for(record, timeout)
+    record = opened(run, directory)
+    if as_json:
+        ui.emit(_described(record, found))
+    else:
+        reason = f" ({found.reason})" if found.reason else ""
+        ui.say(f"{record.layout.id}: {found.status}{reason}")
+    raise typer.Exit(exit_code(record, found.status))

@@ -50,13 +50,17 @@ VARIABLE = re.compile(r"\$\{([^}]*)\}")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def expand(document: Document, environ: Mapping[str, str]) -> list[Finding]:
-    """Put the variables' values into `document`.
+def expand(
+    document: Document,
+    environ: Mapping[str, str],
+    fields: tuple[tuple[str, ...], ...] = FIELDS,
+) -> list[Finding]:
+    """Put the variables' values into those `fields` of `document` that take them.
 
     Findings: `FT108` a variable that is not set, or not a variable's name.
     """
     findings: list[Finding] = []
-    for field in FIELDS:
+    for field in fields:
         for owner, key, path in _places(document.value, field, ()):
             text = owner[key]
             if isinstance(text, str) and "${" in text:

@@ -64,6 +64,15 @@ class RunLayout:
         """Raw output of a stage."""
         return self.root / "logs" / f"{stage}.log"
 
+    @property
+    def stop(self) -> Path:
+        """There while training is asked to save a checkpoint and end."""
+        return self.root / "stages" / "train.stop"
+
+    def script(self, job: str) -> Path:
+        """The batch script of a job."""
+        return self.root / "jobs" / f"{job}.sh"
+
     def request(self, stage: str) -> Path:
         """What the stage's process is asked to do."""
         return self.rendered / f"{stage}.request.json"

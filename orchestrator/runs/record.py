@@ -20,7 +20,9 @@ from orchestrator.errors import LaunchError, UsageError
 from orchestrator.files import read_json, write_json
 from orchestrator.runs.layout import RunLayout
 
-Status = Literal["running", "done", "failed", "interrupted", "died"]
+Status = Literal[
+    "queued", "waiting", "running", "done", "failed", "interrupted", "died", "cancelled", "timeout"
+]
 
 
 def now() -> str:

@@ -174,8 +174,8 @@ def train(request: Request) -> Result:
     """Train as the configuration says; ``resume`` names a checkpoint folder."""
     config = existing_path(request, "config")
     resume = str(existing_path(request, "resume")) if request.get("resume") else None
-    events = optional_text(request, "events")
-    recorder = Recorder(Path(events) if events else None)
+    events, stop = optional_text(request, "events"), optional_text(request, "stop")
+    recorder = Recorder(Path(events) if events else None, Path(stop) if stop else None)
     with own_debug_log():
         run_training(config, resume, recorder, optional_text(request, "dataset"))
     return recorder.result()

@@ -127,8 +127,8 @@ def train(request: Request) -> Result:
     config["overwrite_output_dir"] = resume is None
     if request.get("dataset"):
         existing_path(request, "dataset")  # else llamafactory would tokenize again by itself
-    events = optional_text(request, "events")
-    recorder = Recorder(Path(events) if events else None)
+    events, stop = optional_text(request, "events"), optional_text(request, "stop")
+    recorder = Recorder(Path(events) if events else None, Path(stop) if stop else None)
 
     torchaudio_stub.install()
     from llamafactory.train.tuner import run_exp

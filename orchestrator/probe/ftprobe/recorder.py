@@ -40,8 +40,9 @@ def number(value: object) -> float | int | None:
 class Recorder:
     """Writes events and remembers what the result needs."""
 
-    def __init__(self, events: Path | None) -> None:
+    def __init__(self, events: Path | None, stop: Path | None = None) -> None:
         self.path = events if rank() == 0 else None
+        self.stop = StopFile(stop)
         self.started: float | None = None
         self.ended = 0.0
         self.first_step = 0
@@ -236,6 +237,32 @@ class TokenMeter:
         return Work(int(total.item()), busy)
 
 
+class StopFile:
+    """A file by which a training is asked to save a checkpoint and end, at a step's end.
+
+    No signal: it would have to pass through srun and torch's launcher, which dies of it, and
+    would end compilers and trackers that the backend has started.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def asked(self, device: Any) -> bool:
+        """Whether to end now. Every rank must call this at the same place: rank 0 looks for all,
+        so that all end at the same step."""
+        import torch
+        from torch import distributed
+
+        if self.path is None:
+            return False
+        there = rank() == 0 and self.path.exists()
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return there
+        answer = torch.tensor([int(there)], device=device)
+        distributed.all_reduce(answer)
+        return bool(answer.item())
+
+
 def callback(recorder: Recorder) -> Any:
     """A Trainer callback that feeds the recorder."""
     from transformers import TrainerCallback
@@ -255,6 +282,9 @@ def callback(recorder: Recorder) -> Any:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.meter.step()
+            if recorder.stop.asked(args.device) and state.global_step < state.max_steps:
+                control.should_save = True
+                control.should_training_stop = True
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             values = dict(logs or {})

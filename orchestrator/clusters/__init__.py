@@ -1,0 +1,1 @@
+"""Cluster profiles: what a site's scheduler, modules, file systems and network are like."""

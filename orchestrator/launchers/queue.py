@@ -1,0 +1,187 @@
+"""Slurm's own commands: submit, look, cancel. The only place that calls them.
+
+A job's state is asked of the controller, then of the accounting, then of the job completion file:
+the controller forgets a job some minutes after its end (MinJobAge), and many sites have one of the
+other two only. `scontrol --json` is not asked, since 22.05 has none and later releases differ.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import shell
+from orchestrator.errors import JobError, LaunchError
+from orchestrator.launchers.slurm import PROGRAMS, submit_environment
+
+TIMEOUT = 60.0  # sbatch and scancel wait long for a controller that is down
+
+WAITING = frozenset(
+    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD",
+     "SPECIAL_EXIT"}
+)  # fmt: skip
+RUNNING = frozenset(
+    {"RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED", "RESIZING"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A job as Slurm knows it. `exit_code` is 0 for a job that a signal ended: judge by state."""
+
+    id: str
+    state: str
+    reason: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    nodes: str = ""
+    restarts: int = 0
+
+    @property
+    def waiting(self) -> bool:
+        """It has not started, or will start again."""
+        return self.state in WAITING
+
+    @property
+    def running(self) -> bool:
+        """It has nodes now."""
+        return self.state in RUNNING
+
+    @property
+    def ended(self) -> bool:
+        """It will not run again."""
+        return not (self.waiting or self.running)
+
+    @property
+    def well(self) -> bool:
+        """It ended as it should."""
+        return self.state == "COMPLETED"
+
+
+def environment() -> dict[str, str]:
+    """What Slurm's commands, and so jobs, get of ours."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    found = [f for f in folders if any(shutil.which(name, path=f) for name in PROGRAMS)]
+    return submit_environment(os.environ, found)
+
+
+def _slurm(*argv: str) -> tuple[int, str, str]:
+    return shell.capture(argv, env=environment(), timeout=TIMEOUT)
+
+
+def submit(script: Path, *, after: str | None = None, hold: bool = False) -> str:
+    """Hand a batch script to Slurm and return the job's id.
+
+    `after`: it starts when that job has ended well, and is cancelled when it cannot (else it would
+    stay in the queue for ever). `hold`: it starts when it is released.
+
+    Raises:
+        JobError: Slurm refuses it; with Slurm's own words.
+    """
+    options = ["--parsable"]
+    if after:
+        options += [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"]
+    if hold:
+        options.append("--hold")
+    code, out, error = _slurm("sbatch", *options, str(script))
+    identity = out.strip().splitlines()[-1].partition(";")[0] if out.strip() else ""
+    if code or not identity.isdigit():
+        raise JobError(
+            f"Slurm refuses {script.name}: {_said(error or out)}",
+            hint="compare the cluster profile with `sinfo` and your account: `ft cluster check`",
+            where=str(script),
+        )
+    return identity
+
+
+def release(job: str) -> None:
+    """Let a held job start.
+
+    Raises:
+        JobError: Slurm does not.
+    """
+    code, out, error = _slurm("scontrol", "release", job)
+    if code:
+        raise JobError(f"job {job} cannot be released: {_said(error or out)}")
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs; those that have ended do not matter.
+
+    Raises:
+        JobError: Slurm cannot.
+    """
+    if jobs:
+        code, out, error = _slurm("scancel", *jobs)
+        if code and "Invalid job id" not in error:
+            raise JobError(f"scancel failed: {_said(error or out)}")
+
+
+def requeue(job: str) -> None:
+    """Put the running job back into the queue; this ends it.
+
+    Raises:
+        JobError: Slurm does not.
+    """
+    code, out, error = _slurm("scontrol", "requeue", job)
+    if code:
+        raise JobError(
+            f"job {job} cannot be requeued: {_said(error or out)}",
+            hint="the site may forbid it; go on with `ft recipe run --resume RUN`",
+        )
+
+
+def look(job: str) -> JobState | None:
+    """What Slurm knows of a job: `UNKNOWN` when that is nothing; None when it does not answer."""
+    try:
+        code, out, error = _slurm("scontrol", "-o", "show", "job", job)
+        if code == 0 and "JobState=" in out:
+            return _of_controller(job, out.splitlines()[0])
+        for source in (("-X",), ("-c",)):
+            code, out, _ = _slurm(
+                "sacct", *source, "-n", "-P", "-j", job, "--format=JobID,State,ExitCode,NodeList"
+            )
+            rows = [line.split("|") for line in out.splitlines() if line.count("|") >= 3]
+            if code == 0 and rows:  # one row for each time that the job was started
+                return _of_accounting(job, rows[-1])
+    except LaunchError:
+        return None
+    return JobState(job, "UNKNOWN") if "Invalid job id" in error else None
+
+
+def _of_controller(job: str, line: str) -> JobState:
+    def value(name: str) -> str:
+        found = re.search(rf"(?:^|\s){name}=(\S*)", line)
+        return found.group(1) if found else ""
+
+    code, number = _exit(value("ExitCode"))
+    restarts = value("Restarts")
+    return JobState(
+        job,
+        value("JobState"),
+        value("Reason").replace("None", ""),
+        code,
+        number,
+        value("NodeList").replace("(null)", ""),
+        int(restarts) if restarts.isdigit() else 0,
+    )
+
+
+def _of_accounting(job: str, row: Sequence[str]) -> JobState:
+    code, number = _exit(row[2])
+    return JobState(job, row[1].split()[0] if row[1] else "UNKNOWN", "", code, number, row[3])
+
+
+def _exit(text: str) -> tuple[int | None, int | None]:
+    found = re.match(r"(\d+):(\d+)", text)
+    return (int(found.group(1)), int(found.group(2))) if found else (None, None)
+
+
+def _said(text: str) -> str:
+    """Slurm's reason: its last line of errors, without the program's name before it."""
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    useful = [line for line in lines if "Batch job submission failed" in line] or lines
+    reason = useful[-1] if useful else "it gives no reason"
+    return re.sub(r"^\w+: (error: )?(Batch job submission failed: )?", "", reason)

@@ -1,0 +1,76 @@
+"""The logs of a run, as they are and while they grow."""
+
+import sys
+import time
+from pathlib import Path
+
+from orchestrator.errors import UsageError
+from orchestrator.plan import STAGES
+from orchestrator.runs.jobs import ACTIVE, jobs_of, live
+from orchestrator.runs.record import Record, open_record
+
+EVERY = 0.5
+ASK_EVERY = 5.0
+
+
+def log_files(record: Record, what: str | None) -> list[Path]:
+    """The files to print: of a stage, of a job, of all jobs, or of all stages.
+
+    Raises:
+        UsageError: there is nothing of that name.
+    """
+    layout = record.layout
+    jobs = {str(job["name"]): Path(job["log"]) for job in jobs_of(record)}
+    names = {name if name not in STAGES else f"{name}-job": log for name, log in jobs.items()}
+    if what is None:
+        return list(jobs.values()) or [layout.log(stage) for stage in STAGES]
+    if what in names:
+        return [names[what]]
+    if what in STAGES:
+        return [layout.log(what)]
+    raise UsageError(
+        f"there is no stage or job {what!r} in this run",
+        hint=f"one of {', '.join([*STAGES, *names])}",
+    )
+
+
+def print_logs(files: list[Path]) -> None:
+    """What is there, with the file's name where there are several."""
+    found = [file for file in files if file.is_file()]
+    for file in found:
+        if len(found) > 1:
+            print_text(f"==> {file.name} <==\n")
+        print_text(file.read_text("utf-8", errors="replace"))
+
+
+def print_text(text: str) -> None:
+    """Output of other programs, as it is."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def follow_logs(record: Record, files: list[Path]) -> None:
+    """Print what is there and what comes, until the run has ended."""
+    positions = dict.fromkeys(files, 0)
+    asked, active = 0.0, True
+    while True:
+        for file in files:
+            positions[file] = _print_from(file, positions[file])
+        if not active:
+            return
+        if time.monotonic() - asked > ASK_EVERY:
+            asked = time.monotonic()
+            active = live(open_record(record.layout.root)).status in ACTIVE
+            continue  # once more, for what was written before the end
+        time.sleep(EVERY)
+
+
+def _print_from(file: Path, position: int) -> int:
+    try:
+        with file.open("rb") as handle:
+            handle.seek(position)
+            chunk = handle.read()
+    except OSError:
+        return position
+    print_text(chunk.decode("utf-8", "replace"))
+    return position + len(chunk)
