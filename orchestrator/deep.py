@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator import shell
 from orchestrator.backends.base import Paths, Target
 from orchestrator.backends.registry import BACKENDS
+from orchestrator.distributed import own_file
 from orchestrator.environments.environment import Environment, ensure, process_environment
 from orchestrator.errors import BackendError, UsageError
 from orchestrator.files import read_json, write_atomic, write_json
@@ -108,7 +109,7 @@ def _write(index: int, loaded: Loaded, gpu: str, folder: Path) -> list[Question]
         sources=tuple(where(source.path) for source in recipe.data.sources),
         validation_sources=tuple(where(s.path) for s in recipe.data.validation_sources),
         template=where(recipe.data.chat_template),
-        deepspeed=where(recipe.distributed.deepspeed_file or ""),
+        deepspeed=own_file.of_recipe(recipe, beside),
     )
     rendered = BACKENDS[recipe.backend].render(recipe, paths, target_of(recipe, gpu))
     for file in rendered.files:

@@ -82,7 +82,7 @@ def target_for(recipe: Recipe, found: tuple[Gpu, ...]) -> Target:
 
 
 def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
-    """What this machine means for the recipe: its GPUs (`FT242`), and that it is one (`FT240`)."""
+    """What this machine means: that it is one (`FT240`), its GPUs (`FT242`), its compiler (`FT237`)."""
     wanted = recipe.distributed.gpus
     if recipe.distributed.nodes > 1:
         yield Finding(
@@ -100,6 +100,14 @@ def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
             field="distributed",
             fix="run it where there is a GPU, or try it with --smoke",
         )
+        if recipe.distributed.strategy == "deepspeed" and not shutil.which("c++"):
+            yield Finding(
+                "FT237",
+                "error",
+                "DeepSpeed builds a part of itself on a CPU, and there is no C++ compiler (c++)",
+                field="distributed.strategy",
+                fix="install g++, or load the module that has it",
+            )
     elif wanted and recipe.distributed.strategy != "none" and wanted > len(found):
         yield Finding(
             "FT242",

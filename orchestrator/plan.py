@@ -41,7 +41,7 @@ class Context:
     sources: tuple[str, ...] = ()
     validation_sources: tuple[str, ...] = ()
     template: str = ""
-    deepspeed: str = ""
+    deepspeed: Mapping[str, Any] | None = None
     offline: bool = False
     visible_gpu: str = ""
     nodes: int = 0

@@ -3,6 +3,7 @@
 from typing import Any
 
 from orchestrator import shell, ui
+from orchestrator.distributed import batch
 from orchestrator.memory import planning
 from orchestrator.plan import Plan
 
@@ -19,6 +20,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "device": plan.context.target.device,
             "processes": plan.context.target.processes,
         },
+        "batch": batch.of(plan.recipe, plan.context.target.processes).as_dict(),
         "files": {file.name: file.text for file in plan.files},
         "stages": [
             {
@@ -53,6 +55,8 @@ def show_plan(plan: Plan) -> None:
             ui.raw(f"   {variables}{shell.shown(stage.argv)}")
     ui.say(f"run folder: {plan.context.root}")
     ui.say(f"prepared data: {plan.context.prepared}")
+    rows = batch.of(plan.recipe, plan.context.target.processes)
+    ui.say(f"batch: {rows}, learning rate {plan.recipe.training.learning_rate:g}")
     memory = planning.of_plan(plan)
     if memory:
         ui.say(f"memory: {planning.short(memory)}; details: ft plan memory")

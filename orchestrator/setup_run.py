@@ -16,6 +16,7 @@ from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check, has_errors, placed
 from orchestrator.clusters.site import Site
 from orchestrator.data_check import Progress
+from orchestrator.distributed import batch, own_file
 from orchestrator.environments.environment import Environment, find
 from orchestrator.environments.home import home
 from orchestrator.environments.locks import RELEASES
@@ -27,6 +28,7 @@ from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.sources import local_path
 from orchestrator.runs.record import Record, new_layout, now
+from orchestrator.settling import Settled, settle
 
 PROBE = Path(__file__).resolve().parent / "probe" / "stage.py"
 
@@ -61,30 +63,23 @@ def resolve(
         RecipeError: the recipe or its data have errors.
     """
     beside = loaded.file.resolve().parent
-    decided: list[Finding] = []
-    if not smoke_run and loaded.recipe.distributed.strategy == "auto":
-        from orchestrator.memory import automatic, planning
-
-        gpus = site.gpus(loaded.recipe) if site else planning.seen(hardware.gpus())
-        host = site.host_memory if site else planning.host_memory()
-        loaded, decided = automatic.settled(loaded, gpus, host, network=not offline)
-    findings = placed(decided, loaded)
-    findings += find_problems(loaded, data=not smoke_run, progress=progress)
-    if not smoke_run and not site:
-        findings += placed(list(hardware.problems(loaded.recipe, hardware.gpus())), loaded)
-    if site and not smoke_run:
-        findings += placed(list(site.problems(loaded.recipe)), loaded)
+    decided: tuple[Finding, ...] = ()
+    settled = None
+    if not smoke_run:
+        settled = settle(loaded, site, offline=offline)
+        loaded, decided = settled.loaded, settled.findings
+    findings = [*decided, *find_problems(loaded, data=not smoke_run, progress=progress)]
     if site:  # nobody is there to answer a job's question for a key
         findings = [replace(f, level="error") if f.code == "FT231" else f for f in findings]
     if has_errors(findings):
         raise RecipeError(findings)
     recipe, changes = loaded.recipe, tuple[str, ...]()
-    if smoke_run:
+    if settled is None:
         family = smoke.family_of(recipe, _model_type(recipe, beside))
         recipe, changes = smoke.smoke_recipe(recipe, family)
         facts = _smoke_facts(recipe, family)
     else:
-        facts = _facts(recipe, beside, offline, site)
+        facts = _facts(settled, beside, offline)
     if site:
         prepared = str(site.data / "prepared" / Path(facts["prepared"]).name)
         facts |= {**site.facts(recipe), "prepared": prepared}
@@ -129,8 +124,8 @@ def _smoke_facts(recipe: Recipe, family: str) -> dict[str, Any]:
     }
 
 
-def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None) -> dict[str, Any]:
-    found = () if site else hardware.gpus()
+def _facts(settled: Settled, beside: Path, offline: bool) -> dict[str, Any]:
+    recipe, target = settled.loaded.recipe, settled.target
     base = local_path(recipe.model.base, beside)
     sources = [(s.path, local_path(s.path, beside)) for s in recipe.data.sources]
     others = [(s.path, local_path(s.path, beside)) for s in recipe.data.validation_sources]
@@ -139,8 +134,6 @@ def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None
         if recipe.data.chat_template.endswith(".jinja")
         else None
     )
-    own = recipe.distributed.deepspeed_file
-    deepspeed = local_path(own, beside) if own else None
     # with the path: axolotl's own hash of prepared data has it in it, the content is in ours
     contents = [
         f"{path}:{fingerprint.file_digest(path)}" if path else name
@@ -154,8 +147,7 @@ def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None
         template=fingerprint.file_digest(template) if template else "",
     )
     all_local = base is not None and all(path for _, path in (*sources, *others))
-    target = site.target(recipe) if site else hardware.target_for(recipe, found)
-    alone = target.device == "cuda" and target.processes == 1 and len(found) > 1
+    alone = target.device == "cuda" and target.processes == 1 and len(settled.gpus) > 1
     return {
         "prepared": str(home() / "prepared" / name),
         "target": target,
@@ -163,9 +155,9 @@ def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None
         "sources": tuple(str(path or name) for name, path in sources),
         "validation_sources": tuple(str(path or name) for name, path in others),
         "template": str(template) if template else "",
-        "deepspeed": str(deepspeed) if deepspeed else "",
+        "deepspeed": own_file.of_recipe(recipe, beside),
         "offline": offline or all_local,
-        "visible_gpu": found[0].index if alone else "",
+        "visible_gpu": settled.gpus[0].index if alone else "",
     }
 
 
@@ -258,7 +250,10 @@ def standalone(
     """
     from orchestrator.memory import automatic
 
-    findings = check(loaded) + placed(automatic.undecided(loaded.recipe), loaded)
+    target = hardware.rendering_target(loaded.recipe)
+    recipe, wrong = batch.settled(loaded.recipe, target.processes)
+    loaded = replace(loaded, recipe=recipe)
+    findings = check(loaded) + placed([*automatic.undecided(recipe), *wrong], loaded)
     if written_for and written_for != loaded.recipe.backend:
         findings += placed(list(capabilities.lost_native(loaded.recipe, written_for)), loaded)
     if allow_loss:
@@ -279,6 +274,6 @@ def standalone(
         sources=tuple(where(source.path) for source in recipe.data.sources),
         validation_sources=tuple(where(s.path) for s in recipe.data.validation_sources),
         template=where(recipe.data.chat_template),
+        deepspeed=own_file.of_recipe(recipe, beside),
     )
-    target = hardware.rendering_target(recipe)
     return BACKENDS[recipe.backend].render(recipe, paths, target), findings

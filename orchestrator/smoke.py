@@ -151,6 +151,7 @@ def _changes(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:
         ("quick"),
     )
     yield "training.gradient_accumulation", 1, "quick"
+    yield "training.effective_batch", None, "quick"
     rate = 1e-2 if recipe.adapter.type == "lora" else 3e-3
     yield "training.learning_rate", rate, "a random model has far to go"
     if training.optimizer not in ("adamw_torch", "adafactor", "sgd"):

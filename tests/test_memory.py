@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from orchestrator.backends.base import Target
+from orchestrator.distributed import own_file
 from orchestrator.errors import BackendEnvironmentError, UsageError
 from orchestrator.memory import automatic, fit, gpus, known, lookup, planning
 from orchestrator.memory.accuracy import compare, summary
@@ -421,13 +422,13 @@ def test_a_deepspeed_file_of_ones_own_decides(tmp_path: Path) -> None:
     recipe = loaded(
         **{"distributed": {"strategy": "deepspeed", "deepspeed_file": "zero.json"}}
     ).recipe
-    own = planning.own_deepspeed(recipe, tmp_path)
+    own = own_file.of_recipe(recipe, tmp_path)
     spread = layout(recipe, 4, own=own)
     assert (spread.stage, spread.offload) == (2, "optimizer")
     found = estimate(LLAMA, Settings(), spread)
     assert term(found, "reduce bucket") == 2 * 2 * 10**8
     assert term(found, "all-gather bucket") == 2 * 5 * 10**8
-    assert planning.own_deepspeed(recipe, tmp_path / "elsewhere") is None
+    assert own_file.of_recipe(recipe, tmp_path / "elsewhere") is None
 
 
 @pytest.mark.parametrize(

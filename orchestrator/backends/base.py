@@ -45,7 +45,8 @@ class Paths:
     sources: tuple[str, ...] = ()
     validation_sources: tuple[str, ...] = ()
     template: str = ""
-    deepspeed: str = ""
+    deepspeed: Mapping[str, Any] | None = None
+    """Content of the user's own DeepSpeed file, if it was read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ steps is not known and nothing is said about steps.
 import math
 from collections.abc import Iterator
 
+from orchestrator.distributed import batch
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 
@@ -23,18 +24,30 @@ def from_rows(recipe: Recipe, rows: int) -> Iterator[Finding]:
         steps = math.ceil(recipe.training.epochs * max(1, math.ceil(left / per_step)))
         yield from for_steps(recipe, steps, f"{left:,} rows in batches of {per_step}")
         if per_step > left:
+            field, fix = _smaller_batch(recipe)
             yield Finding(
                 "FT227",
                 "warning",
                 f"one batch ({per_step} rows) is more than all the data ({left:,} rows)",
-                field="training.gradient_accumulation",
-                fix="--set training.gradient_accumulation=1",
+                field=field,
+                fix=fix,
             )
+
+
+def _smaller_batch(recipe: Recipe) -> tuple[str, str]:
+    """The field that makes the batch large, and what to set."""
+    if recipe.training.effective_batch:
+        field, value = "effective_batch", batch.of(recipe, processes(recipe)).replicas
+    else:
+        field, value = "gradient_accumulation", 1
+    return f"training.{field}", f"--set training.{field}={value}"
 
 
 def batch_rows(recipe: Recipe) -> int:
     """Rows per optimizer step, over all processes."""
     training = recipe.training
+    if training.effective_batch:
+        return training.effective_batch
     return training.micro_batch_size * training.gradient_accumulation * processes(recipe)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from orchestrator.checks.deepspeed_file import deepspeed_file
 from orchestrator.checks.method import prequantized
 from orchestrator.files import read_json
 from orchestrator.findings import Finding
@@ -218,64 +219,4 @@ def disk_space(recipe: Recipe, base: Path, beside: Path) -> Iterator[Finding]:
             field="training.keep_checkpoints" if not lora else "output.directory",
             fix="--set output.directory=... on a larger disk"
             + ("" if lora else ", or training.keep_checkpoints=1"),
-        )
-
-
-def deepspeed_file(recipe: Recipe, beside: Path) -> Iterator[Finding]:
-    """A DeepSpeed configuration of the user's own is there and does what it must."""
-    field = "distributed.deepspeed_file"
-    name = recipe.distributed.deepspeed_file
-    if getattr(recipe.native, recipe.backend).get("deepspeed"):
-        field = f"native.{recipe.backend}.deepspeed"
-        name = getattr(recipe.native, recipe.backend)["deepspeed"]
-    elif recipe.distributed.strategy != "deepspeed":
-        return
-    if not isinstance(name, str):
-        return
-    path = local_path(name, beside)
-    config = read_json(path) if path else None
-    if not isinstance(config, dict):
-        what = "is no JSON object" if path else "is not there"
-        yield Finding("FT234", "error", f"the DeepSpeed file {name} {what}", field=field)
-        return
-    yield from deepspeed_settings(recipe, config, field)
-
-
-def deepspeed_settings(recipe: Recipe, config: dict[str, Any], field: str) -> Iterator[Finding]:
-    """What is wrong in a DeepSpeed configuration, for this recipe."""
-    zero = config.get("zero_optimization")
-    zero = zero if isinstance(zero, dict) else {}
-    gathers = zero.get("stage3_gather_16bit_weights_on_model_save") or zero.get(
-        "gather_16bit_weights_on_model_save"
-    )
-    if zero.get("stage") == 3 and not gathers:
-        yield Finding(
-            "FT234",
-            "error",
-            "ZeRO stage 3 without gathering on save writes a model without weights",
-            field=field,
-            fix='"stage3_gather_16bit_weights_on_model_save": true in that file',
-        )
-    for name, dtype in (("bf16", "bfloat16"), ("fp16", "float16")):
-        given = config.get(name)
-        enabled = given.get("enabled") if isinstance(given, dict) else None
-        wanted = "bfloat16" if recipe.model.dtype == "auto" else recipe.model.dtype
-        if isinstance(enabled, bool) and enabled != (wanted == dtype):
-            yield Finding(
-                "FT234",
-                "error",
-                f"the file says {name} {str(enabled).lower()}, the recipe computes in {wanted}",
-                field=field,
-                fix=f'"{name}": {{"enabled": "auto"}} in that file',
-            )
-    device = zero.get("offload_optimizer")
-    offloads = isinstance(device, dict) and device.get("device") not in (None, "none")
-    if offloads and config.get("zero_force_ds_cpu_optimizer") is not False:
-        yield Finding(
-            "FT234",
-            "warning",
-            "with the optimizer offloaded, DeepSpeed puts its own Adam in the place of "
-            f"{recipe.training.optimizer}",
-            field=field,
-            fix='"zero_force_ds_cpu_optimizer": false in that file',
         )

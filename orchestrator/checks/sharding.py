@@ -1,4 +1,4 @@
-"""Settings of a strategy, and combinations that cannot work (`FT214`, `FT215`)."""
+"""Settings of a strategy, and combinations that cannot work (`FT214`, `FT215`, `FT236`)."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,19 @@ from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 
 EIGHT_BIT_OPTIMIZERS = {"adamw_bnb_8bit", "paged_adamw_8bit", "lion_8bit"}
+
+
+def effective_batch(recipe: Recipe) -> Iterator[Finding]:
+    """Rows of a step that no number of processes can make; the rest is known with that number."""
+    wanted, micro = recipe.training.effective_batch, recipe.training.micro_batch_size
+    if wanted is not None and wanted % micro:
+        yield Finding(
+            "FT236",
+            "error",
+            f"{wanted} rows cannot be made of {micro} rows per forward pass",
+            field="training.effective_batch",
+            fix=f"--set training.effective_batch={max(1, round(wanted / micro)) * micro}",
+        )
 
 
 def sharding(recipe: Recipe) -> Iterator[Finding]:
@@ -36,6 +49,15 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.offload",
             fix="--set distributed.strategy=deepspeed",
         )
+    if spread.offload == "none" and (spread.nvme or spread.cpu_adam):
+        name = "nvme" if spread.nvme else "cpu_adam"
+        yield Finding(
+            "FT214",
+            "error",
+            f"{name} is for offloaded optimizer states",
+            field=f"distributed.{name}",
+            fix="--set distributed.offload=optimizer",
+        )
     if spread.strategy == "none" and spread.nodes * (spread.gpus or 1) > 1:
         yield Finding(
             "FT214",
@@ -53,6 +75,22 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             "only ZeRO stage 3 can offload the parameters",
             field="distributed.offload",
             fix="--set distributed.zero_stage=3, or offload: optimizer",
+        )
+    if zero and spread.nvme and spread.zero_stage != 3:
+        yield Finding(
+            "FT215",
+            "error",
+            "only ZeRO stage 3 can hold optimizer states on a disk",
+            field="distributed.nvme",
+            fix="--set distributed.zero_stage=3",
+        )
+    if spread.cpu_adam and not recipe.training.optimizer.startswith("adamw_torch"):
+        yield Finding(
+            "FT215",
+            "error",
+            f"cpu_adam computes AdamW, not {recipe.training.optimizer}",
+            field="distributed.cpu_adam",
+            fix="--set training.optimizer=adamw_torch",
         )
     sharded = spread.strategy == "fsdp" or (zero and spread.zero_stage == 3)
     if sharded and recipe.model.quantization == "int8":

@@ -49,6 +49,7 @@ def memory(
 ) -> None:
     """Estimate the memory of a recipe; exit code 3 if it does not fit on the GPUs."""
     from orchestrator import hardware, ui
+    from orchestrator.distributed import own_file
     from orchestrator.errors import Exit
     from orchestrator.memory import lookup, planning, view
     from orchestrator.memory.gpus import parse
@@ -58,7 +59,7 @@ def memory(
     loaded = load(recipe, overrides, backend)
     beside = loaded.file.resolve().parent
     found = lookup.find(loaded.recipe, beside, config, network=not offline)
-    own = planning.own_deepspeed(loaded.recipe, beside)
+    own = own_file.of_recipe(loaded.recipe, beside)
     here = given is None
     chosen = given or planning.seen(hardware.gpus())
     host = planning.host_memory() if here and chosen else None

@@ -36,7 +36,7 @@ def beside(plan: Plan, measured: Mapping[str, Any] | None) -> dict[str, Any] | N
         architecture = read(found)
     except UsageError:
         return None
-    own = read_json(Path(plan.context.deepspeed)) if plan.context.deepspeed else None
+    own = plan.context.deepspeed
     spread = layout(recipe, target.processes, own=own if isinstance(own, dict) else None)
     predicted = estimate(architecture, settings(recipe, architecture, target), spread)
     return {

@@ -7,7 +7,6 @@ from typing import Any
 
 from orchestrator.backends.base import Target
 from orchestrator.errors import UsageError
-from orchestrator.files import read_json
 from orchestrator.hardware import Gpu, gpus
 from orchestrator.memory import automatic, fit, lookup
 from orchestrator.memory.gpus import GIB, Gpus
@@ -15,7 +14,6 @@ from orchestrator.memory.model import read
 from orchestrator.memory.settings import layout, settings
 from orchestrator.plan import Plan
 from orchestrator.recipe.models import Recipe
-from orchestrator.recipe.sources import local_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +85,6 @@ def on_any_number(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"distributed": spread})
 
 
-def own_deepspeed(recipe: Recipe, beside: Path) -> Mapping[str, Any] | None:
-    """The user's own DeepSpeed configuration, if the recipe names one that is there."""
-    file = recipe.distributed.deepspeed_file
-    path = local_path(file, beside) if file else None
-    config = read_json(path) if path else None
-    return config if isinstance(config, dict) else None
-
-
 def of_plan(plan: Plan) -> MemoryPlan | None:
     """The memory plan beside the plan of a run; None for a smoke run or an unknown model.
 
@@ -108,7 +98,7 @@ def of_plan(plan: Plan) -> MemoryPlan | None:
         recipe = recipe.model_copy(update={"model": model})
     found = lookup.offline(recipe, Path.cwd())
     try:
-        own = read_json(Path(plan.context.deepspeed)) if plan.context.deepspeed else None
+        own = plan.context.deepspeed
         return of_recipe(recipe, found, seen(gpus()), deepspeed=own) if found else None
     except UsageError:  # a config of something else than a language model
         return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from orchestrator.backends.base import Target
-from orchestrator.distributed import for_recipe
+from orchestrator.distributed.deepspeed import for_recipe
 from orchestrator.memory.model import Architecture, Matrix
 from orchestrator.recipe.models import Recipe
 
@@ -231,7 +231,7 @@ def layout(
     spread = recipe.distributed
     world = max(1, gpus * nodes)
     if spread.strategy == "deepspeed":
-        config = own if own is not None else for_recipe(recipe, "bfloat16")
+        config = for_recipe(recipe, Target(), own)
         zero = config.get("zero_optimization")
         return _zero(zero if isinstance(zero, Mapping) else {}, world, nodes)
     if spread.strategy == "fsdp":

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator import distributed
 from orchestrator.backends import capabilities
 from orchestrator.backends.axolotl.config import build, precision
 from orchestrator.backends.base import Paths, Rendered, RenderedFile, Target
 from orchestrator.backends.keys import load_keys
+from orchestrator.distributed import deepspeed
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 from orchestrator.templates import ALPACA, TOKENIZER
@@ -33,12 +33,7 @@ class Axolotl:
         ]
         if recipe.adapter.type == "lora" and recipe.output.merge:
             files.append(RenderedFile("merge.yaml", dump(_merge(recipe, config, target))))
-        spread = recipe.distributed
-        if spread.strategy == "deepspeed" and not spread.deepspeed_file:
-            document = distributed.for_recipe(
-                recipe, target.dtype(recipe.model.dtype), cpu=target.device == "cpu"
-            )
-            files.append(RenderedFile("deepspeed.json", distributed.as_text(document)))
+        files += deepspeed.rendered(recipe, paths, target)
         return Rendered(tuple(files))
 
     def tokenization(self, recipe: Recipe) -> Mapping[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.backends import fields
 from orchestrator.backends.axolotl.data import CHATS, dataset, streamed
 from orchestrator.backends.base import Paths, Target, merged, merged_native, warmup
+from orchestrator.distributed import deepspeed
 from orchestrator.recipe.models import Cadence, Recipe
 from orchestrator.templates import ALPACA, TEMPLATES, TOKENIZER
 
@@ -272,8 +273,7 @@ def _preference(recipe: Recipe) -> dict[str, Any]:
 def _distributed(recipe: Recipe, paths: Paths) -> dict[str, Any]:
     spread = recipe.distributed
     if spread.strategy == "deepspeed":
-        own = paths.deepspeed or spread.deepspeed_file
-        return {"deepspeed": own or f"{paths.rendered}/deepspeed.json"}
+        return {"deepspeed": deepspeed.named(recipe, paths)}
     if spread.strategy == "fsdp" and not spread.fsdp:
         return {
             "fsdp_version": 2,

@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator import distributed
 from orchestrator.backends import capabilities
 from orchestrator.backends.base import Paths, Rendered, RenderedFile, Target
 from orchestrator.backends.keys import load_keys
 from orchestrator.backends.llamafactory import common
 from orchestrator.backends.llamafactory.config import build
 from orchestrator.backends.llamafactory.data import dataset_info, registered
+from orchestrator.distributed import deepspeed
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 from orchestrator.templates import TEMPLATES, TOKENIZER
@@ -44,12 +44,7 @@ class LlamaFactory:
             files.append(RenderedFile("dataset_info.json", info + "\n"))
         if recipe.adapter.type == "lora" and recipe.output.merge:
             files.append(RenderedFile("merge.yaml", dump(_merge(recipe, paths, target))))
-        spread = recipe.distributed
-        if spread.strategy == "deepspeed" and not spread.deepspeed_file:
-            document = distributed.for_recipe(
-                recipe, target.dtype(recipe.model.dtype), cpu=target.device == "cpu"
-            )
-            files.append(RenderedFile("deepspeed.json", distributed.as_text(document)))
+        files += deepspeed.rendered(recipe, paths, target)
         variables = {}
         if recipe.tracking.type == "wandb":
             variables["WANDB_PROJECT"] = recipe.tracking.project or recipe.name

@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.backends import capabilities, fields
 from orchestrator.backends.base import Paths, Target, merged, merged_native, warmup
 from orchestrator.backends.llamafactory.data import registered
+from orchestrator.distributed import deepspeed
 from orchestrator.recipe.models import Cadence, Recipe
 from orchestrator.templates import TEMPLATES, TOKENIZER
 
@@ -240,8 +241,7 @@ def _cadence(what: str, cadence: Cadence | None, epochs: float | None) -> dict[s
 def _distributed(recipe: Recipe, paths: Paths) -> dict[str, Any]:
     spread = recipe.distributed
     if spread.strategy == "deepspeed":
-        own = paths.deepspeed or spread.deepspeed_file
-        return {"deepspeed": own or f"{paths.rendered}/deepspeed.json"}
+        return {"deepspeed": deepspeed.named(recipe, paths)}
     if spread.strategy == "fsdp" and spread.fsdp and spread.fsdp.options:
         return {"fsdp": " ".join(spread.fsdp.options)}
     if spread.strategy == "fsdp" and not spread.fsdp:

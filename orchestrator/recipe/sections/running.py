@@ -42,6 +42,13 @@ class Distributed(Section):
     offload: Literal["none", "optimizer", "all"] = Field(
         "none", description="what is held in host memory (DeepSpeed, FSDP)"
     )
+    nvme: Text | None = Field(
+        None,
+        description="folder on a fast disk of the node for offloaded optimizer states (ZeRO 3)",
+    )
+    cpu_adam: bool = Field(
+        False, description="offloaded states are updated by DeepSpeed's Adam (needs a compiler)"
+    )
     gpus: Positive | None = Field(None, description="processes per node; default: every GPU seen")
     nodes: Positive = Field(1, description="number of nodes")
     fsdp: Fsdp | None = Field(None, description="FSDP in detail; default: FSDP 2, full sharding")

@@ -35,6 +35,10 @@ class Training(Section):
     steps: Positive | None = Field(None, description="optimizer steps, instead of epochs")
     micro_batch_size: Positive = Field(1, description="sequences per process and forward pass")
     gradient_accumulation: Positive = Field(1, description="forward passes per optimizer step")
+    effective_batch: Positive | None = Field(
+        None,
+        description="sequences per optimizer step over all processes, instead of the accumulation",
+    )
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(description="peak learning rate")
     scheduler: Scheduler = Field("cosine", description="learning rate schedule")
     warmup_ratio: Share = Field(0.0, description="share of the steps spent warming up")

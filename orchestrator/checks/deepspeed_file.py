@@ -1,0 +1,96 @@
+"""A DeepSpeed configuration of the user's own: it is there, has no typing errors, and what of it
+the recipe overrules (`FT234`)."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.backends.base import Target
+from orchestrator.distributed import own_file
+from orchestrator.findings import Finding, Level
+from orchestrator.recipe.models import Recipe
+from orchestrator.recipe.sources import local_path
+
+
+def deepspeed_file(recipe: Recipe, beside: Path) -> Iterator[Finding]:
+    """Findings about the file that the recipe names, itself or in its native block."""
+    native = getattr(recipe.native, recipe.backend).get("deepspeed")
+    if isinstance(native, str):
+        yield from _look(recipe, native, f"native.{recipe.backend}.deepspeed", beside)
+    elif recipe.distributed.strategy == "deepspeed" and recipe.distributed.deepspeed_file:
+        name = recipe.distributed.deepspeed_file
+        yield from _look(recipe, name, "distributed.deepspeed_file", beside)
+
+
+def _look(recipe: Recipe, name: str, field: str, beside: Path) -> Iterator[Finding]:
+    path = local_path(name, beside)
+    if path is None:
+        yield Finding("FT234", "error", f"there is no DeepSpeed file {name}", field=field)
+        return
+    try:
+        document = own_file.read(path)
+    except own_file.Unreadable as error:
+        yield Finding("FT234", "error", error.message, field=field)
+        return
+    for key, guess in own_file.unknown_keys(document):
+        yield Finding(
+            "FT234",
+            "error",
+            f"{path.name}: DeepSpeed knows no {key}",
+            field=field,
+            fix=f"is it {guess}?" if guess else "remove it",
+        )
+    if field == "distributed.deepspeed_file":
+        yield from _settings(recipe, document, field)
+    yield from _contradictions(recipe, document, field)
+
+
+def _settings(recipe: Recipe, document: Mapping[str, Any], field: str) -> Iterator[Finding]:
+    """What the recipe says beside the file, and the file otherwise."""
+    spread = recipe.distributed
+    zero = document.get("zero_optimization")
+    stage = zero.get("stage") if isinstance(zero, Mapping) else None
+    if "zero_stage" in spread.model_fields_set and spread.zero_stage != stage:
+        yield Finding(
+            "FT234",
+            "error",
+            f"zero_stage is {spread.zero_stage}, the file has stage {stage}",
+            field="distributed.zero_stage",
+            fix="remove zero_stage, or deepspeed_file",
+        )
+    if spread.offload != "none" or spread.nvme:
+        yield Finding(
+            "FT234",
+            "error",
+            "what is offloaded is said in the file",
+            field="distributed.offload" if spread.offload != "none" else "distributed.nvme",
+            fix="remove it, or deepspeed_file",
+        )
+
+
+def _contradictions(recipe: Recipe, document: Mapping[str, Any], field: str) -> Iterator[Finding]:
+    """What a run changes in its copy; a file of the native block it leaves alone."""
+    dtype = Target().dtype(recipe.model.dtype)
+    ours = field == "distributed.deepspeed_file"
+    for change in own_file.patched(recipe, document, dtype)[1]:
+        precision = change.key.endswith(".enabled")
+        if precision and recipe.model.dtype == "auto" and change.before in (None, "auto"):
+            continue  # decided by the machine that trains
+        if ours:
+            yield Finding("FT234", "note", f"the run's copy of the file: {change}", field=field)
+        elif level := _level(change):
+            yield Finding(
+                "FT234",
+                level,
+                f"the file contradicts the recipe: {change}",
+                field=field,
+                fix="name it in distributed.deepspeed_file: a run then brings its copy in line",
+            )
+
+
+def _level(change: own_file.Change) -> Level | None:
+    """How bad a contradiction is that nobody puts right; None: what is missing does no harm."""
+    if "gather" in change.key or (change.key.endswith(".enabled") and change.before is not None):
+        return "error"
+    named = change.before not in (None, "auto") and change.key != "train_batch_size"
+    return "warning" if named or change.key == "zero_force_ds_cpu_optimizer" else None

@@ -1,0 +1,1 @@
+"""How the work is spread: DeepSpeed, FSDP, and the batch that stays what the recipe says."""

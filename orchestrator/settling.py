@@ -1,0 +1,48 @@
+"""What a recipe leaves open and the place where it runs decides.
+
+The strategy of `auto`, the accumulation of an effective batch, the processes: after this a recipe
+means the same whoever reads it.
+"""
+
+from dataclasses import dataclass, replace
+
+from orchestrator import hardware
+from orchestrator.backends.base import Target
+from orchestrator.checks import placed
+from orchestrator.clusters.site import Site
+from orchestrator.distributed import batch
+from orchestrator.findings import Finding
+from orchestrator.recipe.load import Loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A recipe with nothing left open, the machine that it was decided for, and what was said."""
+
+    loaded: Loaded
+    target: Target
+    gpus: tuple[hardware.Gpu, ...]
+    findings: tuple[Finding, ...]
+
+
+def settle(loaded: Loaded, site: Site | None, *, offline: bool) -> Settled:
+    """Decide for this machine, or for a cluster.
+
+    Raises:
+        BackendEnvironmentError: `auto` needs the model's config, which cannot be had.
+        UsageError: `auto` needs the cluster's GPUs, which its profile does not say.
+    """
+    seen = () if site else hardware.gpus()
+    found: list[Finding] = []
+    if loaded.recipe.distributed.strategy == "auto":
+        from orchestrator.memory import automatic, planning
+
+        gpus = site.gpus(loaded.recipe) if site else planning.seen(seen)
+        host = site.host_memory if site else planning.host_memory()
+        loaded, found = automatic.settled(loaded, gpus, host, network=not offline)
+    target = site.target(loaded.recipe) if site else hardware.target_for(loaded.recipe, seen)
+    recipe, wrong = batch.settled(loaded.recipe, target.processes)
+    loaded = replace(loaded, recipe=recipe)
+    found += wrong
+    found += site.problems(recipe) if site else hardware.problems(recipe, seen)
+    return Settled(loaded, target, seen, tuple(placed(found, loaded)))

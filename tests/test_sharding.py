@@ -1,0 +1,215 @@
+"""The batch that stays what the recipe says, and DeepSpeed configurations: made, and one's own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.backends.base import Target
+from orchestrator.checks.deepspeed_file import deepspeed_file
+from orchestrator.distributed import batch, deepspeed, own_file
+from orchestrator.recipe.models import Recipe
+from orchestrator.settling import settle
+from orchestrator.setup_run import standalone
+from tests.helpers import ROOT, ft, loaded, write_recipe
+
+ZERO3: dict[str, Any] = {"distributed.strategy": "deepspeed", "distributed.zero_stage": 3}
+OWN: dict[str, Any] = {"distributed.strategy": "deepspeed", "distributed.deepspeed_file": "z.json"}
+CPU = Target("cpu", bf16=False)
+
+
+def recipe(**changes: Any) -> Recipe:
+    return loaded(**changes).recipe
+
+
+@pytest.mark.parametrize(
+    ("processes", "changes", "accumulation"),
+    [
+        (1, {}, 32),
+        (4, {}, 8),
+        (8, {"training.micro_batch_size": 8}, 1),
+        (8, {"distributed.context_parallel": 4}, 16),
+        (8, {"training.gradient_accumulation": 4}, 4),
+    ],
+)
+def test_the_effective_batch_holds_for_any_number_of_processes(
+    processes: int, changes: dict[str, Any], accumulation: int
+) -> None:
+    sizes = {"training.effective_batch": 64, "training.micro_batch_size": 2}
+    found, wrong = batch.settled(recipe(**{**sizes, **changes}), processes)
+    assert wrong == []
+    assert found.training.gradient_accumulation == accumulation
+    assert batch.of(found, processes).effective == 64
+
+
+@given(st.integers(1, 600), st.integers(1, 40), st.integers(1, 40))
+def test_it_is_exact_or_refused_with_a_fix_that_works(wanted: int, micro: int, many: int) -> None:
+    sizes = {"training.effective_batch": wanted, "training.micro_batch_size": micro}
+    found, wrong = batch.settled(recipe(**sizes), many)
+    if not wrong:
+        assert batch.of(found, many).effective == wanted
+        return
+    field, value = wrong[0].fix.split(",")[0].removeprefix("--set ").split("=")
+    _, still = batch.settled(recipe(**{**sizes, field: int(value)}), many)
+    assert still == []
+
+
+def test_two_answers_for_one_batch_are_refused() -> None:
+    both = recipe(**{"training.effective_batch": 64, "training.gradient_accumulation": 3})
+    _, wrong = batch.settled(both, 4)
+    assert "it is 12 rows per step = 1 per forward pass x 3 accumulated" in wrong[0].message
+
+
+def test_files_for_the_recipes_own_gpus_have_the_accumulation() -> None:
+    spread = {"training.effective_batch": 64, "distributed.strategy": "ddp", "distributed.gpus": 4}
+    for backend, key in (("axolotl", "gradient_accumulation_steps"),
+                         ("llamafactory", "gradient_accumulation_steps")):  # fmt: skip
+        files, _ = standalone(loaded(**spread, backend=backend))
+        assert yaml.safe_load(files.text("train.yaml"))[key] == 16
+
+
+def test_the_plan_prints_the_arithmetic(tmp_path: Path) -> None:
+    file = write_recipe(tmp_path / "r.yaml", **{
+        "training.effective_batch": 64, "training.micro_batch_size": 2,
+        "distributed.strategy": "ddp", "distributed.gpus": 4,
+    })  # fmt: skip
+    done = ft("recipe", "plan", file, "--offline", cwd=tmp_path)
+    assert (
+        "batch: 64 rows per step = 2 per forward pass x 8 accumulated x 4 processes" in done.out
+    ), done.err
+    document = json.loads(ft("recipe", "plan", file, "--offline", "--json", cwd=tmp_path).out)
+    assert document["batch"]["effective"] == 64
+    bad = ft("recipe", "plan", file, "--set", "distributed.gpus=3", cwd=tmp_path)
+    assert bad.code == 2
+    assert "r.yaml:" in bad.err
+    assert "[FT236]" in bad.err
+
+
+def test_settling_says_all_at_once() -> None:
+    found = settle(loaded(**{"training.effective_batch": 5, "distributed.nodes": 2,
+                             "distributed.strategy": "ddp", "training.micro_batch_size": 2}),
+                   None, offline=True)  # fmt: skip
+    assert {finding.code for finding in found.findings} >= {"FT236", "FT240", "FT242"}
+
+
+def test_a_run_renders_the_stage_of_its_recipe() -> None:
+    made = deepspeed.for_recipe(recipe(**ZERO3), CPU)
+    zero = made["zero_optimization"]
+    assert (zero["stage"], zero["stage3_gather_16bit_weights_on_model_save"]) == (3, True)
+    assert made["bf16"] == made["fp16"] == {"enabled": False}
+    assert not {"optimizer", "scheduler", "aio"} & made.keys()
+
+
+def test_offloading_to_a_disk_and_deepspeeds_adam() -> None:
+    more = {"distributed.offload": "all", "distributed.nvme": "/nvme", "distributed.cpu_adam": True}
+    made = deepspeed.for_recipe(recipe(**ZERO3, **more), Target())
+    zero = made["zero_optimization"]
+    assert zero["offload_optimizer"] == {
+        "device": "nvme", "pin_memory": True, "nvme_path": "/nvme"
+    }  # fmt: skip
+    assert zero["offload_param"] == {"device": "cpu", "pin_memory": True}
+    assert made["zero_force_ds_cpu_optimizer"] is True
+    assert made["aio"]["block_size"] == 1 << 20
+
+
+@pytest.mark.parametrize("name", list(deepspeed.SHIPPED))
+def test_shipped_files_need_no_change(name: str) -> None:
+    document = own_file.read(ROOT / "deepspeed_configs" / f"{name}.json")
+    assert list(own_file.unknown_keys(document)) == []
+    assert own_file.patched(recipe(**OWN), document, "bfloat16") == (document, ())
+
+
+COMPLETE = deepspeed.build(3).as_dict()
+CONTRADICTIONS: list[tuple[dict[str, Any], dict[str, Any], str, Any]] = [
+    ({"train_micro_batch_size_per_gpu": 8}, {}, "train_micro_batch_size_per_gpu", "auto"),
+    ({"gradient_accumulation_steps": 8}, {}, "gradient_accumulation_steps", "auto"),
+    ({"train_batch_size": 64}, {}, "train_batch_size", "auto"),
+    ({"gradient_clipping": 0.3}, {}, "gradient_clipping", "auto"),
+    ({"bf16": {"enabled": False}}, {}, "bf16.enabled", True),
+    ({"bf16": {"enabled": "auto"}}, {}, "bf16.enabled", True),
+    ({"fp16": {"enabled": True, "loss_scale": 0}}, {}, "fp16.enabled", False),
+    ({"bfloat16": {"enabled": True}}, {}, "bfloat16", None),
+    ({"zero_optimization": {"stage": 3}}, {},
+     "zero_optimization.stage3_gather_16bit_weights_on_model_save", True),
+    ({"optimizer": {"type": "Lamb", "params": {"lr": 1}}}, {}, "optimizer", None),
+    ({"optimizer": {"type": "AdamW", "params": {"lr": 3e-4}}}, {}, "optimizer.params.lr", "auto"),
+    ({"scheduler": {"type": "WarmupLR"}}, {}, "scheduler", None),
+    ({"scheduler": {"type": "WarmupDecayLR", "params": {"warmup_num_steps": 9}}},
+     {"training.scheduler": "linear"}, "scheduler.params.warmup_num_steps", "auto"),
+    ({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}},
+      "zero_force_ds_cpu_optimizer": True}, {}, "zero_force_ds_cpu_optimizer", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "changes", "key", "after"), CONTRADICTIONS)
+def test_ones_own_file_is_changed_only_where_it_contradicts(
+    given: dict[str, Any], changes: dict[str, Any], key: str, after: Any
+) -> None:
+    document = {**COMPLETE, **given}
+    made, told = own_file.patched(recipe(**OWN, **changes), document, "bfloat16")
+    assert [(change.key, change.after) for change in told] == [(key, after)]
+    again = own_file.patched(recipe(**OWN, **changes), made, "bfloat16")
+    assert again == (made, ())
+    top = key.split(".", maxsplit=1)[0]
+    untouched = {name for name in document if name != top}
+    assert {name: made[name] for name in untouched} == {name: document[name] for name in untouched}
+
+
+def test_values_that_agree_stay() -> None:
+    document = {**COMPLETE, "gradient_clipping": 1.0, "train_micro_batch_size_per_gpu": 1,
+                "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "torch_adam": True}},
+                "wall_clock_breakdown": True}  # fmt: skip
+    assert own_file.patched(recipe(**OWN), document, "bfloat16") == (document, ())
+
+
+def findings(folder: Path, text: str, **changes: Any) -> list[tuple[str, str]]:
+    (folder / "z.json").write_text(text)
+    return [
+        (f.level, f"{f.message}; {f.fix}") for f in deepspeed_file(recipe(**OWN, **changes), folder)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"zero_optimisation": {}}', "DeepSpeed knows no zero_optimisation; is it zero_optimiz"),
+        ('{"zero_optimization": {"stage3_max_life_parameters": 1}}', "is it stage3_max_live_par"),
+        ('{"zero_optimization": {"offload_optimizer": {"divice": 1}}}', "is it device?"),
+        ('{"a": 1,\n "b": }', "z.json:2:7: "),
+        ('{"fp16": {}, "fp16": {}}', "fp16 is there twice"),
+        ("[1]", "is no JSON object"),
+    ],
+)
+def test_mistakes_in_ones_own_file_are_named(tmp_path: Path, text: str, said: str) -> None:
+    told = findings(tmp_path, text)
+    assert told[0][0] == "error"
+    assert said in told[0][1]
+
+
+def test_settings_beside_ones_own_file(tmp_path: Path) -> None:
+    text = json.dumps({**COMPLETE, "gradient_clipping": 0.5, "_comment": "mine"})
+    assert [level for level, _ in findings(tmp_path, text)] == ["note"]
+    told = findings(tmp_path, text, **{"distributed.zero_stage": 2})
+    assert (
+        "error",
+        "zero_stage is 2, the file has stage 3; remove zero_stage, or deepspeed_file",
+    ) in told
+    told = findings(tmp_path, text, **{"distributed.offload": "all"})
+    assert "what is offloaded is said in the file" in told[0][1]
+
+
+@pytest.mark.parametrize("backend", ["axolotl", "llamafactory"])
+def test_the_copy_is_what_the_backend_reads(tmp_path: Path, backend: str) -> None:
+    (tmp_path / "z.json").write_text(json.dumps({**COMPLETE, "gradient_clipping": 0.5}))
+    file = write_recipe(tmp_path / "r.yaml", backend=backend, **OWN)
+    done = ft("recipe", "render", file, "--out", "made", cwd=tmp_path)
+    assert done.code == 0, done.err
+    config = yaml.safe_load((tmp_path / "made" / "train.yaml").read_text())
+    copy = json.loads((tmp_path / "made" / config["deepspeed"]).read_text())
+    assert copy == {**COMPLETE, "gradient_clipping": "auto"}
+    told = ft("recipe", "validate", file, cwd=tmp_path)
+    assert "gradient_clipping: 0.5 -> " in told.out + told.err
