@@ -82,7 +82,7 @@ def target_for(recipe: Recipe, found: tuple[Gpu, ...]) -> Target:
 
 
 def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
-    """What this machine means: that it is one (`FT240`), its GPUs (`FT242`), its compiler (`FT237`)."""
+    """What this machine means: it is one (`FT240`), its GPUs (`FT242`), its compiler (`FT237`)."""
     wanted = recipe.distributed.gpus
     if recipe.distributed.nodes > 1:
         yield Finding(
