@@ -92,6 +92,14 @@ def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
             field="distributed.nodes",
             fix="--on CLUSTER (`ft cluster list`), or --set distributed.nodes=1",
         )
+    if recipe.distributed.cpu_adam and not shutil.which("c++"):
+        yield Finding(
+            "FT237",
+            "error",
+            "DeepSpeed builds its CPU Adam when it starts, and there is no C++ compiler (c++)",
+            field="distributed.cpu_adam",
+            fix="install g++, or load the module that has it",
+        )
     if not found:
         yield Finding(
             "FT242",
@@ -100,14 +108,6 @@ def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
             field="distributed",
             fix="run it where there is a GPU, or try it with --smoke",
         )
-        if recipe.distributed.strategy == "deepspeed" and not shutil.which("c++"):
-            yield Finding(
-                "FT237",
-                "error",
-                "DeepSpeed builds a part of itself on a CPU, and there is no C++ compiler (c++)",
-                field="distributed.strategy",
-                fix="install g++, or load the module that has it",
-            )
     elif wanted and recipe.distributed.strategy != "none" and wanted > len(found):
         yield Finding(
             "FT242",

@@ -175,6 +175,8 @@ class Pipeline:
             if self.asked and name == "train":
                 self._ask_to_stop(self.asked)
             for event in tail.read():
+                if event.get("event") == "preflight":
+                    display.say(stages.met(event))
                 if training.take(event):
                     display.training(training)
             if training.hopeless:

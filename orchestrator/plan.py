@@ -222,8 +222,10 @@ def _train(recipe: Recipe, context: Context, layout: RunLayout, rendered: Render
     asked: dict[str, Any] = {"resume": None}
     if context.nodes:
         asked["stop"] = str(layout.stop)
-    stage = _stage(recipe, context, layout, "train", "train", asked)
     processes = context.target.processes
+    if processes > 1:
+        asked |= {"processes": processes, "patience": recipe.distributed.timeout}
+    stage = _stage(recipe, context, layout, "train", "train", asked)
     elastic = recipe.distributed.strategy in ("deepspeed", "fsdp")
     request = str(layout.request("train"))
     if context.nodes:

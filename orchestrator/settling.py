@@ -1,18 +1,30 @@
 """What a recipe leaves open and the place where it runs decides.
 
-The strategy of `auto`, the accumulation of an effective batch, the processes: after this a recipe
-means the same whoever reads it.
+The strategy of `auto`, the accumulation of an effective batch, how layers are recomputed, how many
+processes there are: after this a recipe means the same whoever reads it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from orchestrator import hardware
 from orchestrator.backends.base import Target
 from orchestrator.checks import placed
 from orchestrator.clusters.site import Site
-from orchestrator.distributed import batch
+from orchestrator.distributed import batch, checkpointing, own_file
 from orchestrator.findings import Finding
 from orchestrator.recipe.load import Loaded
+from orchestrator.recipe.models import Recipe
+
+
+def for_processes(
+    recipe: Recipe, processes: int, own: Mapping[str, Any] | None
+) -> tuple[Recipe, list[Finding]]:
+    """What follows from the number of processes and from the DeepSpeed file, if there is one."""
+    recipe, first = batch.settled(recipe, processes)
+    recipe, second = checkpointing.settled(recipe, own)
+    return recipe, [*first, *second]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +42,8 @@ def settle(loaded: Loaded, site: Site | None, *, offline: bool) -> Settled:
 
     Raises:
         BackendEnvironmentError: `auto` needs the model's config, which cannot be had.
-        UsageError: `auto` needs the cluster's GPUs, which its profile does not say.
+        UsageError: `auto` needs the cluster's GPUs, which its profile does not say; or the
+            DeepSpeed file cannot be read.
     """
     seen = () if site else hardware.gpus()
     found: list[Finding] = []
@@ -41,8 +54,9 @@ def settle(loaded: Loaded, site: Site | None, *, offline: bool) -> Settled:
         host = site.host_memory if site else planning.host_memory()
         loaded, found = automatic.settled(loaded, gpus, host, network=not offline)
     target = site.target(loaded.recipe) if site else hardware.target_for(loaded.recipe, seen)
-    recipe, wrong = batch.settled(loaded.recipe, target.processes)
+    own = own_file.of_recipe(loaded.recipe, loaded.file.resolve().parent)
+    recipe, said = for_processes(loaded.recipe, target.processes, own)
     loaded = replace(loaded, recipe=recipe)
-    found += wrong
+    found += said
     found += site.problems(recipe) if site else hardware.problems(recipe, seen)
     return Settled(loaded, target, seen, tuple(placed(found, loaded)))

@@ -16,7 +16,7 @@ from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check, has_errors, placed
 from orchestrator.clusters.site import Site
 from orchestrator.data_check import Progress
-from orchestrator.distributed import batch, own_file
+from orchestrator.distributed import own_file
 from orchestrator.environments.environment import Environment, find
 from orchestrator.environments.home import home
 from orchestrator.environments.locks import RELEASES
@@ -28,7 +28,7 @@ from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.sources import local_path
 from orchestrator.runs.record import Record, new_layout, now
-from orchestrator.settling import Settled, settle
+from orchestrator.settling import Settled, for_processes, settle
 
 PROBE = Path(__file__).resolve().parent / "probe" / "stage.py"
 
@@ -251,9 +251,10 @@ def standalone(
     from orchestrator.memory import automatic
 
     target = hardware.rendering_target(loaded.recipe)
-    recipe, wrong = batch.settled(loaded.recipe, target.processes)
+    own = own_file.of_recipe(loaded.recipe, loaded.file.resolve().parent)
+    recipe, decided = for_processes(loaded.recipe, target.processes, own)
     loaded = replace(loaded, recipe=recipe)
-    findings = check(loaded) + placed([*automatic.undecided(recipe), *wrong], loaded)
+    findings = check(loaded) + placed([*automatic.undecided(recipe), *decided], loaded)
     if written_for and written_for != loaded.recipe.backend:
         findings += placed(list(capabilities.lost_native(loaded.recipe, written_for)), loaded)
     if allow_loss:
@@ -274,6 +275,6 @@ def standalone(
         sources=tuple(where(source.path) for source in recipe.data.sources),
         validation_sources=tuple(where(s.path) for s in recipe.data.validation_sources),
         template=where(recipe.data.chat_template),
-        deepspeed=own_file.of_recipe(recipe, beside),
+        deepspeed=own,
     )
     return BACKENDS[recipe.backend].render(recipe, paths, target), findings

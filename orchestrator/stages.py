@@ -196,6 +196,12 @@ def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     return facts
 
 
+def met(event: Mapping[str, Any]) -> str:
+    """The line about the look at all processes before a training."""
+    hosts = event.get("hosts") or []
+    return f"{event.get('ranks')} processes on {', '.join(hosts)} found each other and add up"
+
+
 def _suspended(plan: Plan, answer: Mapping[str, Any]) -> None:
     """Whether training ended because it was asked to.
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.backends.base import Target
 from orchestrator.checks.deepspeed_file import deepspeed_file
-from orchestrator.distributed import batch, deepspeed, own_file
+from orchestrator.distributed import batch, checkpointing, deepspeed, own_file
 from orchestrator.recipe.models import Recipe
 from orchestrator.settling import settle
 from orchestrator.setup_run import standalone
@@ -213,3 +213,34 @@ def test_the_copy_is_what_the_backend_reads(tmp_path: Path, backend: str) -> Non
     assert copy == {**COMPLETE, "gradient_clipping": "auto"}
     told = ft("recipe", "validate", file, cwd=tmp_path)
     assert "gradient_clipping: 0.5 -> " in told.out + told.err
+
+
+LORA3 = {**ZERO3, "adapter.type": "lora"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reentrant"),
+    [
+        (LORA3, True),
+        ({**LORA3, "training.reentrant": True}, True),
+        ({**LORA3, "training.reentrant": None}, None),
+        ({**LORA3, "adapter.type": "none"}, False),
+        ({**LORA3, "distributed.zero_stage": 2}, False),
+        ({**LORA3, "training.gradient_checkpointing": False}, False),
+    ],
+)
+def test_frozen_weights_in_stage_3_are_recomputed_in_the_way_that_works(
+    changes: dict[str, Any], reentrant: bool | None
+) -> None:
+    found, told = checkpointing.settled(recipe(**changes))
+    assert found.training.reentrant is reentrant
+    assert [f.level for f in told] == (["note"] if changes is LORA3 else [])
+
+
+def test_a_stage_of_ones_own_file_counts_too() -> None:
+    found, _ = checkpointing.settled(recipe(**OWN), {"zero_optimization": {"stage": 3}})
+    assert found.training.reentrant is True
+    found, _ = checkpointing.settled(recipe(**OWN), {"zero_optimization": {"stage": 2}})
+    assert found.training.reentrant is False
+    _, told = checkpointing.settled(recipe(**{**LORA3, "training.reentrant": False}))
+    assert [(f.code, f.level) for f in told] == [("FT215", "error")]

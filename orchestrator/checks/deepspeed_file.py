@@ -33,10 +33,11 @@ def _look(recipe: Recipe, name: str, field: str, beside: Path) -> Iterator[Findi
         yield Finding("FT234", "error", error.message, field=field)
         return
     for key, guess in own_file.unknown_keys(document):
+        fatal = guess or "." in key
         yield Finding(
             "FT234",
-            "error",
-            f"{path.name}: DeepSpeed knows no {key}",
+            "error" if fatal else "warning",
+            f"{path.name}: DeepSpeed knows no {key}{'' if fatal else ', and ignores it'}",
             field=field,
             fix=f"is it {guess}?" if guess else "remove it",
         )

@@ -109,7 +109,7 @@ def unknown_keys(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             part = part.get(name) if isinstance(part, Mapping) else None
         for key in part if isinstance(part, Mapping) else ():
             if key not in names and not key.startswith(("_", "//", "#")):
-                close = difflib.get_close_matches(key, names, n=1)
+                close = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
                 yield f"{section}.{key}".lstrip("."), close[0] if close else ""
 
 
@@ -157,7 +157,7 @@ def _precision(recipe: Recipe, config: dict[str, Any], dtype: str) -> Iterator[C
     for name, of_name in (("bf16", "bfloat16"), ("fp16", "float16")):
         part = config.get(name)
         given = part.get("enabled") if isinstance(part, Mapping) else None
-        if given != (dtype == of_name):
+        if given != (dtype == of_name) and (given is not None or dtype == of_name):
             why = f"the run computes in {dtype}"
             yield Change(f"{name}.enabled", given, dtype == of_name, why)
 

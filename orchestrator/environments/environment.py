@@ -1,5 +1,6 @@
 """A backend's environment, and the variables a process in it gets."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Literal
 
 from orchestrator import shell
 from orchestrator.environments import torch_build
+from orchestrator.environments.home import home
 from orchestrator.errors import BackendEnvironmentError
 
 STAMP = "ft-environment.json"
@@ -67,7 +69,19 @@ def process_environment(
             variables[name] = "1"
     if environment.stamp.get("build") == "cpu" or not torch_build.gpu_visible():
         variables["DS_ACCELERATOR"] = "cpu"  # else deepspeed looks for CUDA and fails
-    return {**variables, **(extra or {})}
+    variables |= extra or {}
+    built = variables.get("TORCH_EXTENSIONS_DIR") or str(home() / "torch-extensions")
+    return {**variables, "TORCH_EXTENSIONS_DIR": f"{built}/{_place(environment)}"}
+
+
+def _place(environment: Environment) -> str:
+    """A folder of its own for what is built for an environment.
+
+    In a shared one each backend would build the other's parts anew: the paths of its own headers
+    are part of the build.
+    """
+    digest = hashlib.sha256(str(environment.prefix).encode()).hexdigest()[:8]
+    return f"{environment.name}-{digest}"
 
 
 def find(name: str) -> Environment:

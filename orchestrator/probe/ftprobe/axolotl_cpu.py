@@ -1,7 +1,8 @@
 """Several axolotl processes on a CPU, for tests only.
 
-axolotl 0.19.0 with accelerate 1.13.0 assumes a GPU per rank. Without one, and with more than one
-process, these places break; each is patched only then, so a run on GPUs is never touched:
+axolotl 0.19.0 with accelerate 1.13.0 assumes a GPU per rank. Without one, and started by torchrun
+(DeepSpeed with a single process too), these places break; each is patched only then, so a run on
+GPUs is never touched:
 
 * accelerate picks gloo on several CPU processes only if told ``cpu=True``; axolotl never does, and
   each rank would train alone and write the same output directory;
@@ -13,12 +14,14 @@ process, these places break; each is patched only then, so a run on GPUs is neve
 import os
 from typing import Any
 
+from .deepspeed_cpu import plain_communication
+
 
 def active() -> bool:
-    """No CUDA device, and torchrun started more than one process."""
+    """No CUDA device, and torchrun started this process."""
     import torch
 
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    return "WORLD_SIZE" in os.environ and not torch.cuda.is_available()
 
 
 def enable() -> None:
@@ -72,6 +75,7 @@ def use_gloo_in_deepspeed() -> None:
         import deepspeed
     except ImportError:
         return
+    plain_communication()
     original = deepspeed.comm.init_distributed
     if getattr(original, "by_ft", False):
         return

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import torchaudio_stub
 from .backend_errors import backend_errors
+from .deepspeed_cpu import plain_communication
 from .errors import ProbeError
 from .llamafactory_common import common_template, common_tokens
 from .recorder import Recorder, callback
@@ -131,6 +132,8 @@ def train(request: Request) -> Result:
     recorder = Recorder(Path(events) if events else None, Path(stop) if stop else None)
 
     torchaudio_stub.install()
+    if config.get("deepspeed"):
+        plain_communication()
     from llamafactory.train.tuner import run_exp
 
     with common_tokens(request.get("common")):

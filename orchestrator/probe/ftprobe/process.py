@@ -14,12 +14,15 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+from . import preflight
 from .errors import ProbeError
 from .imports import leave_out
+from .recorder import Recorder
 from .request import rank, write_json
 from .tasks import perform
 
@@ -63,6 +66,9 @@ def run(request_file: Path) -> int:
 
     leave_out()
     try:
+        met = preflight.check(request)
+        if met:
+            note(request, met)
         result = perform(request)
     except ProbeError as error:
         print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
@@ -77,6 +83,13 @@ def run(request_file: Path) -> int:
         return EXIT_DEFECT
     write(result)
     return 0
+
+
+def note(request: dict[str, Any], met: dict[str, Any]) -> None:
+    """Tell whoever follows the events that all processes are there."""
+    events = request.get("events")
+    if events:
+        Recorder(Path(events)).write({"t": time.time(), "event": "preflight", **met})
 
 
 def end_with_parent() -> None:

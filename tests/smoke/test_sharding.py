@@ -1,0 +1,197 @@
+"""Several processes for real: the same losses and the same model as one process makes.
+
+DDP and DeepSpeed on two CPU processes of both backends. What is compared is arithmetic on the same
+rows in the same order, so it agrees to the last digits that float32 adds up in another order.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.distributed.own_file import known_keys
+from orchestrator.environments.environment import find, process_environment
+from orchestrator.launchers import local
+from orchestrator.setup_run import PROBE
+from tests.helpers import ROOT
+from tests.smoke.batch import make_twins
+from tests.smoke.contract import Place, losses, processes_of, record, wait_for
+
+pytestmark = pytest.mark.backend
+
+HERE = Path(__file__).parent
+STEPS, SAVED = 24, 12
+RECIPE = """\
+name: spread
+model: {{base: {base}, dtype: float32}}
+data:
+  sources: [{{path: {data}, format: alpaca}}]
+  chat_template: alpaca
+  sequence_length: 256
+adapter: {{type: none}}
+training:
+  steps: {steps}
+  learning_rate: 1.0e-3
+  save: {saved}
+  log_every: 1
+  micro_batch_size: 2
+  effective_batch: 4
+output: {{export: false}}
+"""
+
+SPREADS: dict[str, dict[str, Any]] = {
+    "one": {},
+    "ddp": {"strategy": "ddp", "gpus": 2},
+    "zero2": {"strategy": "deepspeed", "gpus": 2, "zero_stage": 2},
+    "zero3": {"strategy": "deepspeed", "gpus": 2, "zero_stage": 3},
+    "zero3-offload": {"strategy": "deepspeed", "gpus": 2, "zero_stage": 3, "offload": "all"},
+}
+
+
+def in_environment(backend: str, *argv: str | Path) -> subprocess.CompletedProcess[str]:
+    """A script in the backend's environment."""
+    environment = find(backend)
+    return subprocess.run(
+        [str(environment.python), *map(str, argv)],
+        env=process_environment(environment, offline=True, extra={"OMP_NUM_THREADS": "1"}),
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+class ShardingContract:
+    """The tests; a subclass says which backend, and which spreads are tried on it."""
+
+    backend: str
+    spreads: tuple[str, ...]
+    interrupted: str
+    lora: str
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def place(cls, tmp_path_factory: pytest.TempPathFactory) -> Place:
+        place = Place(tmp_path_factory.mktemp("spread"))
+        base = make_twins(["llama2"], place.work / "twins", cls.backend)["llama2"]
+        data = place.work / "rows.jsonl"
+        rows = (ROOT / "orchestrator" / "smoke_data" / "alpaca.jsonl").read_text().splitlines()
+        data.write_text("\n".join(rows[:64]) + "\n")
+        text = RECIPE.format(base=base, data=data, steps=STEPS, saved=SAVED)
+        (place.work / "spread.yaml").write_text(text)
+        return place
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def trained(cls, place: Place) -> Callable[[str], Path]:
+        @cache
+        def train(spread: str) -> Path:
+            done = place.ft("recipe", "run", *cls.arguments(spread), "--json")
+            assert done.code == 0, done.err
+            return Path(done.json["path"])
+
+        return train
+
+    @classmethod
+    def arguments(cls, spread: str, **changes: Any) -> list[str]:
+        """The command line of a run."""
+        settings = {f"distributed.{name}": value for name, value in SPREADS[spread].items()}
+        pairs = {**settings, **changes}.items()
+        given = [word for name, value in pairs for word in ("--set", f"{name}={value}")]
+        return ["spread.yaml", "--backend", cls.backend, *given]
+
+    def test_the_same_losses_in_any_spread(self, trained: Callable[[str], Path]) -> None:
+        alone = losses(trained("one"))
+        assert len(alone) == STEPS
+        assert alone[STEPS] < alone[1]
+        for spread in self.spreads:
+            run = trained(spread)
+            facts = record(run)["stages"]["train"]["facts"]
+            assert facts["world_size"] == 2
+            assert losses(run) == pytest.approx(alone, rel=1e-4), spread
+            met = next(event for event in events(run) if event["event"] == "preflight")
+            assert (met["ranks"], met["hosts"]) == (2, [socket.gethostname()])
+
+    def test_killed_and_resumed_training_comes_to_the_same(
+        self, trained: Callable[[str], Path], place: Place
+    ) -> None:
+        with place.started(*self.arguments(self.interrupted)) as (ft, run):
+            wait_for(lambda: max(losses(run)) >= SAVED + 2, alive=ft)
+            os.kill(record(run)["stages"]["train"]["pid"], signal.SIGKILL)
+            output, _ = ft.communicate(timeout=60)
+        assert ft.returncode == 5, output
+        assert processes_of(run) == []
+        done = place.ft("recipe", "run", "--resume", run, "--json")
+        assert done.code == 0, done.err
+        facts = done.json["stages"]["train"]["facts"]
+        assert facts["resumed_from"].endswith(f"checkpoint-{SAVED}")
+        assert losses(run) == pytest.approx(losses(trained("one")), rel=1e-4)
+        self.models_agree(place, trained("one"), run, *map(trained, self.spreads))
+
+    def models_agree(self, place: Place, *runs: Path) -> None:
+        """Every saved model loads by itself and has the loss of the first one."""
+        folders = [run / "model" for run in runs]
+        script = HERE / "model_losses.py"
+        done = in_environment(self.backend, script, place.work / "rows.jsonl", *folders)
+        found = [float(x.split()[1]) for x in done.stdout.splitlines() if x.startswith("LOSS")]
+        assert len(found) == len(runs), done.stderr
+        assert found == pytest.approx([found[0]] * len(runs), rel=1e-4)
+        line = next(x for x in done.stdout.splitlines() if x.startswith("KEYS "))
+        for section, names in json.loads(line.removeprefix("KEYS ")).items():
+            assert set(names) <= set(known_keys()[section])  # what ft takes for known is so
+
+    def test_an_adapter_of_sharded_weights_merges(self, place: Place) -> None:
+        more = {"adapter.type": "lora", "adapter.rank": 4, "training.steps": 6}
+        done = place.ft("recipe", "run", *self.arguments(self.lora, **more), "--json")
+        assert done.code == 0, done.err
+        merged = done.json["stages"]["merge"]["facts"]
+        assert merged["passed"] is True
+        assert merged["max_abs_diff"] < 1e-5
+
+
+class TestLlamaFactory(ShardingContract):
+    backend = "llamafactory"
+    spreads = ("ddp", "zero2")
+    interrupted = "zero3-offload"
+    lora = "zero3"
+
+
+class TestAxolotl(ShardingContract):
+    backend = "axolotl"
+    spreads = ("ddp",)
+    interrupted = "zero3"
+    lora = "zero2"
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("fault", "processes", "said"),
+    [
+        ("none", 2, None),
+        ("none", 3, "2 processes were started instead of 3."),
+        ("silent", 2, "rank 1 did not answer within 6 s; rank 0 on {host} did."),
+        ("wrong", 2, "The ranks add up to 3, but rank 1 on {host} got 4."),
+        ("apart", 2, "rank 1 on {host} cannot talk to the others: no route"),
+    ],
+)
+def test_a_rank_that_fails_before_training_is_named(
+    fault: str, processes: int, said: str | None
+) -> None:
+    driver = str(HERE / "preflight_driver.py")
+    python, *argv = local.command("python", driver, str(PROBE.parent), processes=2, id="look")
+    assert python == "python"
+    done = in_environment("llamafactory", *argv, fault, str(processes))
+    line = next(x for x in done.stdout.splitlines() if x.startswith("FOUND "))
+    found = json.loads(line.removeprefix("FOUND "))
+    host = socket.gethostname()
+    if said is None:
+        assert (found["ranks"], found["hosts"], found["after"]) == (2, [host], 2)
+    else:
+        assert found["error"] == said.format(host=host)
