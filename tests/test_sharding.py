@@ -9,7 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.backends.base import Target
+from orchestrator.backends.base import Paths, Target
+from orchestrator.backends.registry import BACKENDS
+from orchestrator.checks import check
 from orchestrator.checks.deepspeed_file import deepspeed_file
 from orchestrator.distributed import batch, checkpointing, deepspeed, own_file
 from orchestrator.recipe.models import Recipe
@@ -213,6 +215,53 @@ def test_the_copy_is_what_the_backend_reads(tmp_path: Path, backend: str) -> Non
     assert copy == {**COMPLETE, "gradient_clipping": "auto"}
     told = ft("recipe", "validate", file, cwd=tmp_path)
     assert "gradient_clipping: 0.5 -> " in told.out + told.err
+
+
+FSDP: dict[str, Any] = {"distributed.strategy": "fsdp", "distributed.gpus": 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, {"FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+              "FSDP_RESHARD_AFTER_FORWARD": "true", "FSDP_OFFLOAD_PARAMS": "false",
+              "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}),
+        ({"model.quantization": "nf4"}, {"FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}),
+        ({"distributed.offload": "all"}, {"FSDP_OFFLOAD_PARAMS": "true"}),
+        ({"distributed.fsdp": {"reshard": False, "state_dict": "SHARDED_STATE_DICT"}},
+         {"FSDP_RESHARD_AFTER_FORWARD": "false", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}),
+        ({"distributed.fsdp": {"version": 1, "options": ["shard_grad_op", "auto_wrap"]}},
+         {"FSDP_SHARDING_STRATEGY": "SHARD_GRAD_OP", "FSDP_SYNC_MODULE_STATES": "true"}),
+        ({"distributed.fsdp": {"version": 1, "wrap": "SIZE_BASED_WRAP", "min_parameters": 7,
+                               "checkpoint_activations": True}},
+         {"FSDP_SHARDING_STRATEGY": "FULL_SHARD", "FSDP_MIN_NUM_PARAMS": "7",
+          "FSDP_ACTIVATION_CHECKPOINTING": "true"}),
+        ({"distributed.fsdp": {"wrap_class": "LlamaDecoderLayer"}},
+         {"FSDP_TRANSFORMER_CLS_TO_WRAP": "LlamaDecoderLayer"}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("backend", ["axolotl", "llamafactory"])
+def test_fsdp_reaches_accelerate(
+    backend: str, changes: dict[str, Any], said: dict[str, str]
+) -> None:
+    asked = recipe(**FSDP, **changes, backend=backend)
+    found = BACKENDS[backend].render(asked, Paths(), Target(processes=4)).variables
+    assert found["ACCELERATE_USE_FSDP"] == "true"
+    assert said.items() <= found.items()
+
+
+def test_fsdp_for_ones_own_launch() -> None:
+    files, _ = standalone(loaded(**FSDP, backend="llamafactory"))
+    config = yaml.safe_load(files.text("accelerate.yaml"))
+    assert (config["distributed_type"], config["num_processes"]) == ("FSDP", 4)
+    assert config["fsdp_config"]["fsdp_state_dict_type"] == "FULL_STATE_DICT"
+    assert not BACKENDS["axolotl"].render(recipe(), Paths(), Target()).variables
+
+
+@pytest.mark.parametrize("named", [{"version": 1, "reshard": True}, {"wrap": "SIZE_BASED_WRAP"}])
+def test_fsdp_settings_that_cannot_work(named: dict[str, Any]) -> None:
+    found = check(loaded(**FSDP, **{"distributed.fsdp": named}))
+    assert ("FT214", "error") in {(f.code, f.level) for f in found}
 
 
 LORA3 = {**ZERO3, "adapter.type": "lora"}

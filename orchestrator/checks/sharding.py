@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from orchestrator.findings import Finding
-from orchestrator.recipe.models import Recipe
+from orchestrator.recipe.models import Fsdp, Recipe
 
 EIGHT_BIT_OPTIMIZERS = {"adamw_bnb_8bit", "paged_adamw_8bit", "lion_8bit"}
 
@@ -18,6 +18,25 @@ def effective_batch(recipe: Recipe) -> Iterator[Finding]:
             f"{wanted} rows cannot be made of {micro} rows per forward pass",
             field="training.effective_batch",
             fix=f"--set training.effective_batch={max(1, round(wanted / micro)) * micro}",
+        )
+
+
+def _fsdp(named: Fsdp) -> Iterator[Finding]:
+    if named.version == 1 and named.reshard is not None:
+        yield Finding(
+            "FT214",
+            "error",
+            "reshard is FSDP 2's; in FSDP 1 it is a sharding strategy",
+            field="distributed.fsdp.reshard",
+            fix="options: [full_shard] or [shard_grad_op] instead",
+        )
+    if named.wrap == "SIZE_BASED_WRAP" and not named.min_parameters:
+        yield Finding(
+            "FT214",
+            "error",
+            "wrapping by size needs the size",
+            field="distributed.fsdp.min_parameters",
+            fix="--set distributed.fsdp.min_parameters=100000000",
         )
 
 
@@ -66,6 +85,7 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.strategy",
             fix="--set distributed.strategy=ddp",
         )
+    yield from _fsdp(spread.fsdp or Fsdp())
     own = bool(spread.deepspeed_file)
     zero = spread.strategy == "deepspeed" and not own
     if zero and spread.offload == "all" and spread.zero_stage != 3:

@@ -7,7 +7,7 @@ from orchestrator.backends import capabilities
 from orchestrator.backends.axolotl.config import build, precision
 from orchestrator.backends.base import Paths, Rendered, RenderedFile, Target
 from orchestrator.backends.keys import load_keys
-from orchestrator.distributed import deepspeed
+from orchestrator.distributed import deepspeed, fsdp
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 from orchestrator.templates import ALPACA, TOKENIZER
@@ -34,7 +34,7 @@ class Axolotl:
         if recipe.adapter.type == "lora" and recipe.output.merge:
             files.append(RenderedFile("merge.yaml", dump(_merge(recipe, config, target))))
         files += deepspeed.rendered(recipe, paths, target)
-        return Rendered(tuple(files))
+        return Rendered(tuple(files), fsdp.variables(recipe))
 
     def tokenization(self, recipe: Recipe) -> Mapping[str, Any] | None:
         """Nothing: axolotl's own tokens are the measure."""

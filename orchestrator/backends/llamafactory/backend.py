@@ -10,7 +10,7 @@ from orchestrator.backends.keys import load_keys
 from orchestrator.backends.llamafactory import common
 from orchestrator.backends.llamafactory.config import build
 from orchestrator.backends.llamafactory.data import dataset_info, registered
-from orchestrator.distributed import deepspeed
+from orchestrator.distributed import deepspeed, fsdp
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 from orchestrator.templates import TEMPLATES, TOKENIZER
@@ -45,7 +45,11 @@ class LlamaFactory:
         if recipe.adapter.type == "lora" and recipe.output.merge:
             files.append(RenderedFile("merge.yaml", dump(_merge(recipe, paths, target))))
         files += deepspeed.rendered(recipe, paths, target)
-        variables = {}
+        if recipe.distributed.strategy == "fsdp":
+            dtype = target.dtype(recipe.model.dtype)
+            launch = fsdp.accelerate_config(recipe, target.processes, dtype)
+            files.append(RenderedFile("accelerate.yaml", dump(launch)))
+        variables = fsdp.variables(recipe)
         if recipe.tracking.type == "wandb":
             variables["WANDB_PROJECT"] = recipe.tracking.project or recipe.name
             if recipe.tracking.entity:
