@@ -30,6 +30,9 @@ from orchestrator.errors import (
 from orchestrator.files import read_json, write_atomic, write_json
 from orchestrator.launchers import rendezvous
 from orchestrator.metrics import Tail, Training
+from orchestrator.oom import attempts, kills
+from orchestrator.oom.advice import elsewhere
+from orchestrator.oom.shortage import OutOfMemory, recognise
 from orchestrator.plan import STAGES, Plan, Stage, StageName
 from orchestrator.progress import StageDisplay
 from orchestrator.runs.record import Record, locked, now
@@ -144,7 +147,8 @@ class Pipeline:
             case "inspect":
                 return stages.inspect(self.plan, display)
             case "train":
-                return stages.train(self.plan, display, self._process)
+                self.plan, facts = attempts.train(self.plan, self.record, display, self._process)
+                return facts
             case "merge":
                 return stages.merge(self.plan, display, self._process)
             case "export":
@@ -184,6 +188,7 @@ class Pipeline:
                     "overflows where bfloat16 does not), then at model.attention",
                 )
 
+        killed = kills.counted()
         process = shell.start(stage.argv, env=env, cwd=layout.root, log=log)
         self.record.stage(name, pid=process.pid)
         done = shell.follow(process, log=log, on_poll=look)
@@ -191,7 +196,8 @@ class Pipeline:
         answer = read_json(layout.result(name))
         if done.exit_code == 0 and isinstance(answer, dict) and "error" not in answer:
             return answer
-        raise _failure(stage, done, answer, log)
+        full = shell.last_lines(log, 2000, since=process.logged)
+        raise _failure(stage, done, answer, log, full, kills.counted().since(killed))
 
     def _is_where_it_belongs(self, stage: Stage) -> None:
         """A run of a cluster trains in its job, never on the login node.
@@ -260,8 +266,16 @@ class Pipeline:
             self.record.event("run_end", status=status)
 
 
-def _failure(stage: Stage, done: shell.Completed, answer: Any, log: Path) -> BackendError:
+def _failure(
+    stage: Stage, done: shell.Completed, answer: Any, log: Path, full: str, killed: int
+) -> BackendError:
     said = answer.get("error", {}) if isinstance(answer, dict) else {}
+    spoken = f"{said.get('type', '')}: {said.get('message', '')}\n{full}"
+    shortage = recognise(spoken, done.exit_code, kills=killed, limit=kills.limit())
+    if shortage:
+        ways = "" if stage.name == "train" else f"{elsewhere(shortage.kind)}\n"
+        text, hint = f"{stage.name}: {shortage.text}", f"{ways}whole log: {log}"
+        return OutOfMemory(text, shortage, hint=hint, detail=done.tail)
     known = diagnose(f"{said.get('message', '')}\n{done.tail}", done.exit_code)
     message, hint = said.get("message", ""), said.get("hint", "")
     if known:

@@ -87,6 +87,8 @@ class Process:
     argv: tuple[str, ...]
     popen: "subprocess.Popen[bytes]"
     started: float = field(default_factory=time.monotonic)
+    logged: int = 0
+    """Bytes that its log had before."""
 
     @property
     def pid(self) -> int:
@@ -125,6 +127,7 @@ def start(
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         with log.open("ab") as output:
+            logged = output.tell()
             popen = subprocess.Popen(
                 list(argv),
                 env=dict(env),
@@ -139,7 +142,7 @@ def start(
             f"cannot start {argv[0]}: {error.strerror or error}",
             hint="is the environment complete? `ft backend doctor` tells",
         ) from error
-    return Process(tuple(argv), popen)
+    return Process(tuple(argv), popen, logged=logged)
 
 
 def follow(
@@ -161,9 +164,9 @@ def follow(
         process.end()
         raise
     process.end(grace=0)  # what the leader left behind in its group
-    return Completed(
-        process.argv, process.popen.returncode, time.monotonic() - process.started, last_lines(log)
-    )
+    seconds = time.monotonic() - process.started
+    tail = last_lines(log, since=process.logged)
+    return Completed(process.argv, process.popen.returncode, seconds, tail)
 
 
 def capture(
@@ -202,12 +205,15 @@ def shown(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def last_lines(log: Path, count: int = 30, *, width: int = 400) -> str:
-    """The last lines of a log without the leftovers of progress bars."""
+def last_lines(log: Path, count: int = 30, *, width: int = 400, since: int = 0) -> str:
+    """The last lines of a log without the leftovers of progress bars.
+
+    `since` leaves out what was there before: the process of an earlier attempt said that.
+    """
     try:
         with log.open("rb") as handle:
-            handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, handle.tell() - 65536))
+            end = handle.seek(0, os.SEEK_END)
+            handle.seek(max(since, end - 65536))
             raw = handle.read().decode("utf-8", "replace")
     except OSError:
         return ""

@@ -20,7 +20,7 @@ from orchestrator.findings import Finding, errors_of
 from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe
 
-__all__ = ["CHECKS", "Check", "check", "has_errors", "placed", "prequantized"]
+__all__ = ["CHECKS", "Check", "check", "has_errors", "look", "placed", "prequantized"]
 
 Check = Callable[[Recipe], Iterator[Finding]]
 
@@ -44,11 +44,16 @@ CHECKS: tuple[Check, ...] = (
 
 def check(loaded: Loaded) -> list[Finding]:
     """All findings about a recipe, each with its place."""
-    found = [finding for rule in CHECKS for finding in rule(loaded.recipe)]
+    return placed(look(loaded.recipe), loaded)
+
+
+def look(recipe: Recipe) -> list[Finding]:
+    """All findings about a recipe that stands in no file."""
+    found = [finding for rule in CHECKS for finding in rule(recipe)]
     if not errors_of(found):  # what has errors may not be renderable
         known = {finding.field for finding in found}
-        found += [f for f in rendered(loaded.recipe) if not f.field or f.field not in known]
-    return placed(found, loaded)
+        found += [f for f in rendered(recipe) if not f.field or f.field not in known]
+    return found
 
 
 def placed(findings: Sequence[Finding], loaded: Loaded) -> list[Finding]:

@@ -35,6 +35,9 @@ class Training(Section):
     steps: Positive | None = Field(None, description="optimizer steps, instead of epochs")
     micro_batch_size: Positive = Field(1, description="sequences per process and forward pass")
     gradient_accumulation: Positive = Field(1, description="forward passes per optimizer step")
+    on_oom: Literal["stop", "retry"] = Field(
+        "stop", description="when memory is full: stop, or retry with what needs less of it"
+    )
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(description="peak learning rate")
     scheduler: Scheduler = Field("cosine", description="learning rate schedule")
     warmup_ratio: Share = Field(0.0, description="share of the steps spent warming up")
