@@ -30,8 +30,9 @@ class Step:
     @property
     def settings(self) -> tuple[str, ...]:
         """The changes as one would `--set` them."""
+        words = {None: "null", True: "true", False: "false"}
         return tuple(
-            f"{field}={str(value).lower() if isinstance(value, bool) else value}"
+            f"{field}={words[value] if value is None or isinstance(value, bool) else value}"
             for field, value in self.changes.items()
         )
 
@@ -51,7 +52,7 @@ def smaller_batch(recipe: Recipe, target: Target, nodes: int) -> Iterator[tuple[
     if evaluated > fewer:
         changes["training.eval_batch_size"] = fewer
     batch = rows * training.gradient_accumulation * target.processes
-    yield changes, f"{fewer} rows at once instead of {rows}, still {batch} in a step"
+    yield changes, f"micro batch {fewer} instead of {rows}; a step still has {batch} rows"
 
 
 def recompute(recipe: Recipe, target: Target, nodes: int) -> Iterator[tuple[Changes, str]]:
