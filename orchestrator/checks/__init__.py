@@ -15,6 +15,7 @@ from orchestrator.checks.length import evaluation, length_of_run, schedule
 from orchestrator.checks.method import adapter_and_base, learning_rate, numbers, prequantized
 from orchestrator.checks.output import backend, native, output
 from orchestrator.checks.rendered import native_types, rendered
+from orchestrator.checks.retrying import retrying
 from orchestrator.checks.sharding import sharding
 from orchestrator.findings import Finding, errors_of
 from orchestrator.recipe.load import Loaded
@@ -33,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     evaluation,
     schedule,
     sharding,
+    retrying,
     output,
     native,
     native_types,
