@@ -10,12 +10,12 @@ this machine is in `machine.py`, at the backend's environment in `packages.py`, 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from orchestrator.checks.batches import batch_search
 from orchestrator.checks.data import chat_template, data_formats, template_of_model
 from orchestrator.checks.length import evaluation, length_of_run, schedule
 from orchestrator.checks.method import adapter_and_base, learning_rate, numbers, prequantized
 from orchestrator.checks.output import backend, native, output
 from orchestrator.checks.rendered import native_types, rendered
-from orchestrator.checks.retrying import retrying
 from orchestrator.checks.sharding import sharding
 from orchestrator.findings import Finding, errors_of
 from orchestrator.recipe.load import Loaded
@@ -27,6 +27,7 @@ Check = Callable[[Recipe], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (
     length_of_run,
+    batch_search,
     adapter_and_base,
     data_formats,
     chat_template,
@@ -34,7 +35,6 @@ CHECKS: tuple[Check, ...] = (
     evaluation,
     schedule,
     sharding,
-    retrying,
     output,
     native,
     native_types,

@@ -35,9 +35,6 @@ class Training(Section):
     steps: Positive | None = Field(None, description="optimizer steps, instead of epochs")
     micro_batch_size: Positive = Field(1, description="sequences per process and forward pass")
     gradient_accumulation: Positive = Field(1, description="forward passes per optimizer step")
-    on_oom: Literal["stop", "retry"] = Field(
-        "stop", description="when memory is full: stop, or retry with what needs less of it"
-    )
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(description="peak learning rate")
     scheduler: Scheduler = Field("cosine", description="learning rate schedule")
     warmup_ratio: Share = Field(0.0, description="share of the steps spent warming up")
@@ -70,6 +67,9 @@ class Training(Section):
     eval_batch_size: Positive | None = Field(None, description="default: micro_batch_size")
     early_stopping: Positive | None = Field(
         None, description="stop after N evaluations without a lower loss; keeps the best model"
+    )
+    on_oom: Literal["stop", "retry"] = Field(
+        "stop", description="when memory is full: stop, or retry with what needs less of it"
     )
     min_rate_ratio: Share | None = Field(
         None, description="the cosine ends at this share of the peak"

@@ -1,4 +1,4 @@
-"""What does not go together with retrying after an out-of-memory error (`FT248`)."""
+"""Batches that do not stay what the recipe says (`FT248`)."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from orchestrator.findings import Finding
 from orchestrator.recipe.models import Recipe
 
 
-def retrying(recipe: Recipe) -> Iterator[Finding]:
+def batch_search(recipe: Recipe) -> Iterator[Finding]:
     """The trainer's own search lowers the micro batch and not the rest: another effective batch."""
     training = recipe.training
     if training.on_oom == "retry" and training.batch_search:
