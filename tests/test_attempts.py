@@ -17,7 +17,7 @@ from orchestrator import yaml_out
 from orchestrator.backends.base import Target
 from orchestrator.cli.common import reopen
 from orchestrator.environments.environment import Environment
-from orchestrator.errors import BackendError
+from orchestrator.errors import BackendError, LaunchError
 from orchestrator.files import write_atomic, write_json
 from orchestrator.oom.shortage import OutOfMemory
 from orchestrator.pipeline import Pipeline
@@ -194,6 +194,17 @@ def test_by_default_it_stops_and_a_resume_may_climb(start: Start) -> None:
     assert [attempt["change"] for attempt in done.json["attempts"]] == [
         [], [], ["training.micro_batch_size=1", "training.gradient_accumulation=2"],
     ]  # fmt: skip
+
+
+def test_what_cannot_be_kept_is_not_changed(start: Start) -> None:
+    pipeline = start({"config": {"micro_batch_size": 1}}, **{"training.micro_batch_size": 2})
+    layout = pipeline.record.layout
+    (layout.root / "attempts").write_text("in the way")
+    with pytest.raises(LaunchError, match="cannot keep the files of an attempt"):
+        pipeline.run()
+    assert load(layout.recipe).recipe.training.micro_batch_size == 2
+    assert (layout.adapter / "checkpoint-2").is_dir()
+    assert pipeline.record.document["status"] == "failed"
 
 
 def test_an_error_of_another_kind_ends_the_climb(start: Start) -> None:

@@ -100,13 +100,16 @@ def show(run: Run, directory: Directory = Path("runs"), as_json: AsJson = False)
 
 def _attempts(document: dict[str, Any]) -> None:
     """How often training ran out of memory, and what was changed each time."""
+    from rich.text import Text
+
     from orchestrator import ui
     from orchestrator.oom.attempts import described
 
     attempts = document.get("attempts") or []
     if attempts:
         rows = [(str(n), *described(attempt)) for n, attempt in enumerate(attempts, 1)]
-        ui.table(("attempt", "with", "ended", "seconds"), rows)
+        cells = [[Text(cell, overflow="fold") for cell in row] for row in rows]
+        ui.table(("attempt", "with", "ended", "seconds"), cells)
 
 
 def _stages(document: dict[str, Any]) -> None:

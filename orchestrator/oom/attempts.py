@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import artifacts, stages, ui, yaml_out
+from orchestrator.errors import LaunchError
 from orchestrator.files import write_atomic
 from orchestrator.memory import accuracy, planning
 from orchestrator.oom import same
@@ -89,14 +90,24 @@ def _step(plan: Plan, shortage: Shortage) -> Step | None:
 
 
 def _take(plan: Plan, record: Record, step: Step, shortage: Shortage, number: int) -> Plan:
-    """Change the run as the step says; it goes on with the plan that is returned."""
+    """Change the run as the step says; it goes on with the plan that is returned.
+
+    Raises:
+        LaunchError: what the attempt had cannot be kept, so nothing is changed.
+    """
     layout, processes = plan.layout, plan.context.target.processes
-    kept = layout.attempt(number)
-    shutil.copytree(layout.rendered, kept / "rendered", dirs_exist_ok=True)
-    shutil.copyfile(layout.recipe, kept / "recipe.yaml")
-    notes = list(same.differences(plan.recipe, step.recipe, processes))
     fresh = same.unreadable(plan.recipe, step.recipe)
-    notes += _put_aside(plan.training_output, kept / "checkpoints", fresh) if fresh else []
+    notes = list(same.differences(plan.recipe, step.recipe, processes))
+    kept = layout.attempt(number)
+    try:
+        shutil.copytree(layout.rendered, kept / "rendered", dirs_exist_ok=True)
+        shutil.copyfile(layout.recipe, kept / "recipe.yaml")
+        notes += _put_aside(plan.training_output, kept / "checkpoints", fresh) if fresh else []
+    except OSError as error:
+        raise LaunchError(
+            f"cannot keep the files of an attempt in {kept}: {error}",
+            hint=f"make room, then: ft recipe run --resume {layout.root}",
+        ) from error
     planned = build(step.recipe, plan.context)
     write_atomic(layout.recipe, yaml_out.dump(step.recipe.model_dump(mode="json")))
     for file in planned.files:
@@ -107,11 +118,15 @@ def _take(plan: Plan, record: Record, step: Step, shortage: Shortage, number: in
         commands={stage.name: list(stage.argv) for stage in planned.stages if stage.argv},
     )
     record.event("out_of_memory", kind=shortage.kind, change=changed["change"])
+    _tell(shortage, step, notes)
+    return planned
+
+
+def _tell(shortage: Shortage, step: Step, notes: list[str]) -> None:
     ui.note(f"train: {shortage.text}", style="yellow")
     ui.note(f"train: again with {' '.join(step.settings)}: {step.reason}", style="bold")
     for note in notes:
         ui.note(f"  {note}", style="dim")
-    return planned
 
 
 def _put_aside(output: Path, folder: Path, why: str) -> list[str]:
