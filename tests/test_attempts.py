@@ -5,6 +5,7 @@ backend that the kernel kills is in `tests/smoke/test_llamafactory.py`.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     prefix, prepared = tmp_path / "env", tmp_path / "prepared"
     python = prefix / "bin" / "python"
     monkeypatch.setenv("FT_AXOLOTL_PREFIX", str(prefix))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # whatever GPUs are here are not looked at
 
     def make(enough: dict[str, Any], *, processes: int = 1, **changes: Any) -> Pipeline:
         program = BACKEND.format(python=sys.executable, oom=OOM, processes=processes)
@@ -160,6 +162,29 @@ def test_checkpoints_that_cannot_be_read_are_kept_aside_and_it_is_said(
     told = " ".join(capsys.readouterr().err.split())
     assert "again with distributed.strategy=deepspeed distributed.zero_stage=2" in told
     assert "from the beginning" in told
+
+
+def test_steps_that_the_memory_plan_rules_out_cost_no_start(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 7B model in bfloat16 is 14.5 GB: four GPUs of 16 GB hold it in parts only."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    rows = "".join(f"{n}, GPU-{n}, Tesla T4, 15360, 7.5\n" for n in range(4))
+    write_atomic(program, f"#!/bin/sh\ncat <<END\n{rows}END\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    pipeline = start(
+        {"config": {"micro_batch_size": 1}}, processes=4,
+        **{"training.micro_batch_size": 4, "distributed.strategy": "ddp"},
+    )  # fmt: skip
+    pipeline.run()
+    _, second = pipeline.record.document["attempts"]
+    assert second["change"] == [
+        "training.micro_batch_size=1", "training.gradient_accumulation=4",
+        "distributed.strategy=deepspeed", "distributed.zero_stage=3",
+    ]  # fmt: skip
+    assert "the memory plan" in second["why"]
 
 
 def test_at_the_top_one_message_lists_what_was_tried(start: Start) -> None:
