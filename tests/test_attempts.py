@@ -182,7 +182,7 @@ def test_steps_that_the_memory_plan_rules_out_cost_no_start(
     _, second = pipeline.record.document["attempts"]
     assert second["change"] == [
         "training.micro_batch_size=1", "training.gradient_accumulation=4",
-        "distributed.strategy=deepspeed", "distributed.zero_stage=3",
+        "distributed.strategy=deepspeed", "distributed.zero_stage=3", "training.reentrant=true",
     ]  # fmt: skip
     assert "the memory plan" in second["why"]
 
@@ -195,7 +195,7 @@ def test_at_the_top_one_message_lists_what_was_tried(start: Start) -> None:
     assert "2.0 GiB more were asked for, 1.0 GiB of 39.4 GiB were free" in error.message
     assert "the memory plan says" in error.message
     assert "also after 3 changes: training.micro_batch_size=1 training.grad" in error.message
-    assert error.message.endswith("distributed.offload=all")
+    assert error.message.endswith("distributed.offload=all training.reentrant=true")
     assert "sequence_length=1024" in error.hint
     assert "on-oom" not in error.hint
     assert (document["status"], document["exit_code"]) == ("failed", 5)

@@ -21,6 +21,7 @@ ONE, FOUR = Target("cuda", True, 1), Target("cuda", True, 4)
 CPU, CPUS = Target("cpu", False, 1), Target("cpu", False, 2)
 CHECKPOINTING = "training.gradient_checkpointing=true"
 ZERO = "distributed.strategy=deepspeed distributed.zero_stage="
+OLDER = "training.reentrant=true"  # recomputing under ZeRO-3 with frozen weights
 OFF = {"training.gradient_checkpointing": False}
 DDP = {"distributed.strategy": "ddp", "distributed.gpus": 4}
 
@@ -40,13 +41,15 @@ CLIMBS: list[tuple[dict[str, Any], Kind, Target, list[str]]] = [
     ({"training.micro_batch_size": 4, **OFF}, "gpu", ONE,
      [rows(2, 2), rows(1, 4), CHECKPOINTING,
       f"{ZERO}2 distributed.offload=optimizer distributed.gpus=1",
-      f"{ZERO}3 distributed.offload=all"]),
+      f"{ZERO}3 distributed.offload=all {OLDER}"]),
     ({"training.micro_batch_size": 2, "training.gradient_accumulation": 3, **DDP}, "gpu", FOUR,
-     [rows(1, 6), f"{ZERO}2", f"{ZERO}3", f"{ZERO}3 distributed.offload=all"]),
+     [rows(1, 6), f"{ZERO}2", f"{ZERO}3 {OLDER}", f"{ZERO}3 distributed.offload=all"]),
+    ({"adapter": None, **DDP}, "gpu", FOUR,
+     [f"{ZERO}2", f"{ZERO}3", f"{ZERO}3 distributed.offload=all"]),
     ({"training.micro_batch_size": 6}, "host", CPU, [rows(3, 2), rows(1, 6)]),
     (OFF, "killed", CPU, [CHECKPOINTING]),
     ({**OFF, "distributed.strategy": "ddp", "distributed.gpus": 2}, "host", CPUS,
-     [CHECKPOINTING, f"{ZERO}2", f"{ZERO}3"]),
+     [CHECKPOINTING, f"{ZERO}2", f"{ZERO}3 {OLDER}"]),
     ({"training.micro_batch_size": 2, **OFF}, "host", ONE, [rows(1, 2)]),
     ({"training.loader_workers": 4, "training.loader_prefetch": 2}, "workers", ONE,
      ["training.loader_workers=0 training.loader_prefetch=null"]),
@@ -56,14 +59,15 @@ CLIMBS: list[tuple[dict[str, Any], Kind, Target, list[str]]] = [
     ({"training.micro_batch_size": 8}, "kernel", ONE, []),
     ({"model.quantization": "int8", **DDP}, "gpu", FOUR,
      [f"{ZERO}2", f"{ZERO}2 distributed.offload=optimizer"]),
-    ({"training.optimizer": "adamw_bnb_8bit", **DDP}, "gpu", FOUR, [f"{ZERO}2", f"{ZERO}3"]),
+    ({"training.optimizer": "adamw_bnb_8bit", **DDP}, "gpu", FOUR,
+     [f"{ZERO}2", f"{ZERO}3 {OLDER}"]),
     ({"training.optimizer": "adamw_bnb_8bit"}, "gpu", ONE, []),
     ({"distributed.strategy": "deepspeed", "distributed.deepspeed_file": "mine.json"}, "gpu",
      FOUR, []),
     ({"distributed.strategy": "fsdp", "distributed.gpus": 4}, "gpu", FOUR,
      ["distributed.offload=all"]),
     ({"distributed.strategy": "deepspeed", "distributed.offload": "optimizer"}, "gpu", FOUR,
-     [f"{ZERO}3", f"{ZERO}3 distributed.offload=all"]),
+     [f"{ZERO}3 {OLDER}", f"{ZERO}3 distributed.offload=all"]),
     ({"training.eval_batch_size": 8, "training.evaluate": "epoch", "data.validation": 0.1,
       "training.micro_batch_size": 2}, "host", ONE,
      [f"{rows(1, 2)} training.eval_batch_size=1"]),
@@ -147,7 +151,7 @@ def test_steps_that_cannot_fit_are_passed_by_but_never_the_last() -> None:
 
     assert only(3).settings == (
         "training.micro_batch_size=1", "training.gradient_accumulation=8",
-        "distributed.strategy=deepspeed", "distributed.zero_stage=3",
+        "distributed.strategy=deepspeed", "distributed.zero_stage=3", OLDER,
     )  # fmt: skip
     assert "the memory plan" in only(3).reason
     nothing = climb(recipe, "gpu", FOUR, fits=lambda r: False)

@@ -102,12 +102,20 @@ def _zero_stage(recipe: Recipe) -> int:
 
 
 def _zero(recipe: Recipe, target: Target, nodes: int, stage: int, held: str) -> Changes:
-    """The fields of a ZeRO stage; the number of processes stays what it was."""
+    """The fields of a ZeRO stage; the number of processes stays what it was.
+
+    With frozen weights torch's newer way of recomputing fails under stage 3, which has taken them
+    away again ("Recomputed values ... have different metadata", torch 2.13, DeepSpeed 0.18).
+    """
+    training = recipe.training
     changes: dict[str, Any] = {"distributed.strategy": "deepspeed", "distributed.zero_stage": stage}
     if recipe.distributed.offload != held:
         changes["distributed.offload"] = held
     if recipe.distributed.strategy == "none":
         changes["distributed.gpus"] = target.processes // max(nodes, 1)
+    frozen = stage == 3 and recipe.adapter.type == "lora"
+    if frozen and training.gradient_checkpointing is True and training.reentrant is False:
+        changes["training.reentrant"] = True
     return changes
 
 
