@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,9 +30,7 @@ from orchestrator.errors import (
 from orchestrator.files import read_json, write_atomic, write_json
 from orchestrator.launchers import rendezvous
 from orchestrator.metrics import Tail, Training
-from orchestrator.oom import attempts, kills
-from orchestrator.oom.advice import elsewhere
-from orchestrator.oom.shortage import OutOfMemory, recognise
+from orchestrator.oom import attempts, failure, kills
 from orchestrator.plan import STAGES, Plan, Stage, StageName
 from orchestrator.progress import StageDisplay
 from orchestrator.runs.record import Record, locked, now
@@ -188,7 +186,7 @@ class Pipeline:
                     "overflows where bfloat16 does not), then at model.attention",
                 )
 
-        killed = kills.counted()
+        logged, killed = log.stat().st_size if log.exists() else 0, kills.counted()
         process = shell.start(stage.argv, env=env, cwd=layout.root, log=log)
         self.record.stage(name, pid=process.pid)
         done = shell.follow(process, log=log, on_poll=look)
@@ -196,8 +194,9 @@ class Pipeline:
         answer = read_json(layout.result(name))
         if done.exit_code == 0 and isinstance(answer, dict) and "error" not in answer:
             return answer
-        full = shell.last_lines(log, 2000, since=process.logged)
-        raise _failure(stage, done, answer, log, full, kills.counted().since(killed))
+        done = replace(done, tail=shell.last_lines(log, since=logged))
+        memory = failure.of_process(name, done, answer, log, since=logged, before=killed)
+        raise memory or _failure(stage, done, answer, log)
 
     def _is_where_it_belongs(self, stage: Stage) -> None:
         """A run of a cluster trains in its job, never on the login node.
@@ -266,16 +265,8 @@ class Pipeline:
             self.record.event("run_end", status=status)
 
 
-def _failure(
-    stage: Stage, done: shell.Completed, answer: Any, log: Path, full: str, killed: int
-) -> BackendError:
+def _failure(stage: Stage, done: shell.Completed, answer: Any, log: Path) -> BackendError:
     said = answer.get("error", {}) if isinstance(answer, dict) else {}
-    spoken = f"{said.get('type', '')}: {said.get('message', '')}\n{full}"
-    shortage = recognise(spoken, done.exit_code, kills=killed, limit=kills.limit())
-    if shortage:
-        ways = "" if stage.name == "train" else f"{elsewhere(shortage.kind)}\n"
-        text, hint = f"{stage.name}: {shortage.text}", f"{ways}whole log: {log}"
-        return OutOfMemory(text, shortage, hint=hint, detail=done.tail)
     known = diagnose(f"{said.get('message', '')}\n{done.tail}", done.exit_code)
     message, hint = said.get("message", ""), said.get("hint", "")
     if known:

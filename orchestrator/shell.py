@@ -87,8 +87,6 @@ class Process:
     argv: tuple[str, ...]
     popen: "subprocess.Popen[bytes]"
     started: float = field(default_factory=time.monotonic)
-    logged: int = 0
-    """Bytes that its log had before."""
 
     @property
     def pid(self) -> int:
@@ -127,7 +125,6 @@ def start(
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         with log.open("ab") as output:
-            logged = output.tell()
             popen = subprocess.Popen(
                 list(argv),
                 env=dict(env),
@@ -142,7 +139,7 @@ def start(
             f"cannot start {argv[0]}: {error.strerror or error}",
             hint="is the environment complete? `ft backend doctor` tells",
         ) from error
-    return Process(tuple(argv), popen, logged=logged)
+    return Process(tuple(argv), popen)
 
 
 def follow(
@@ -164,9 +161,9 @@ def follow(
         process.end()
         raise
     process.end(grace=0)  # what the leader left behind in its group
-    seconds = time.monotonic() - process.started
-    tail = last_lines(log, since=process.logged)
-    return Completed(process.argv, process.popen.returncode, seconds, tail)
+    return Completed(
+        process.argv, process.popen.returncode, time.monotonic() - process.started, last_lines(log)
+    )
 
 
 def capture(

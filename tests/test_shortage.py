@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator import shell
-from orchestrator.oom import kills
+from orchestrator.oom import failure, kills
 from orchestrator.oom.advice import elsewhere
 from orchestrator.oom.shortage import CAUSES, Amounts, Shortage, recognise, shown
 from tests.helpers import ROOT
@@ -132,7 +132,11 @@ def test_version_2_of_control_groups_is_read(
 def test_only_the_last_process_is_read_from_a_log(tmp_path: Path) -> None:
     log = tmp_path / "train.log"
     log.write_text("torch.OutOfMemoryError: CUDA out of memory.\n")
-    process = shell.start(["/bin/sh", "-c", "echo fine"], env={}, log=log)
+    before, size = kills.counted(), log.stat().st_size
+    process = shell.start(["/bin/sh", "-c", "echo fine; exit 1"], env={}, log=log)
     done = shell.follow(process, log=log)
-    assert done.tail == "fine"
-    assert log.read_text().startswith("torch.OutOfMemoryError")
+    assert shell.last_lines(log, since=size) == "fine"
+    assert failure.of_process("train", done, None, log, since=size, before=before) is None
+    again = failure.of_process("merge", done, None, log, since=0, before=before)
+    assert again
+    assert "a GPU with more memory" in again.hint
