@@ -1,6 +1,7 @@
 """From the last lines of a log to a sentence about what to do.
 
-Patterns are texts that the libraries print; the first that matches speaks.
+Patterns are texts that the libraries print; the first that matches speaks. What ran out of memory
+is told by `oom.shortage`.
 """
 
 import re
@@ -22,20 +23,6 @@ KNOWN: tuple[tuple[str, Diagnosis], ...] = (
             "the disk is full",
             "make room, or --set output.directory=... on another disk; then --resume the run",
         ),
-    ),
-    (
-        r"CUDA out of memory|torch\.OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
-        Diagnosis(
-            "the GPU's memory is full",
-            "in this order: halve training.micro_batch_size and double "
-            "training.gradient_accumulation; training.gradient_checkpointing=true; shorter "
-            "data.sequence_length; model.quantization=nf4; ZeRO stage 2, then 3",
-        ),
-    ),
-    (
-        r"DefaultCPUAllocator: (not enough memory|can't allocate)|MemoryError|"
-        r"Cannot allocate memory",
-        Diagnosis("the machine's memory is full", "use a smaller batch or a machine with more"),
     ),
     (
         r"EADDRINUSE|address already in use",
@@ -93,7 +80,7 @@ def diagnose(tail: str, exit_code: int) -> Diagnosis | None:
             return diagnosis
     if exit_code in (-9, 137):
         return Diagnosis(
-            "something killed it (SIGKILL): usually the system, because memory was full",
-            "look at `dmesg` or the job's memory limit; use a smaller batch, or offload less",
+            "something killed it (SIGKILL), and the kernel counts no kill for memory here",
+            "was it you, or a job's limit? `dmesg` and the job's own report may tell",
         )
     return None

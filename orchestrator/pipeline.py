@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,6 +30,7 @@ from orchestrator.errors import (
 from orchestrator.files import read_json, write_atomic, write_json
 from orchestrator.launchers import rendezvous
 from orchestrator.metrics import Tail, Training
+from orchestrator.oom import attempts, failure, kills
 from orchestrator.plan import STAGES, Plan, Stage, StageName
 from orchestrator.progress import StageDisplay
 from orchestrator.runs.record import Record, locked, now
@@ -144,7 +145,8 @@ class Pipeline:
             case "inspect":
                 return stages.inspect(self.plan, display)
             case "train":
-                return stages.train(self.plan, display, self._process)
+                self.plan, facts = attempts.train(self.plan, self.record, display, self._process)
+                return facts
             case "merge":
                 return stages.merge(self.plan, display, self._process)
             case "export":
@@ -186,6 +188,7 @@ class Pipeline:
                     "overflows where bfloat16 does not), then at model.attention",
                 )
 
+        logged, killed = log.stat().st_size if log.exists() else 0, kills.counted()
         process = shell.start(stage.argv, env=env, cwd=layout.root, log=log)
         self.record.stage(name, pid=process.pid)
         done = shell.follow(process, log=log, on_poll=look)
@@ -193,7 +196,9 @@ class Pipeline:
         answer = read_json(layout.result(name))
         if done.exit_code == 0 and isinstance(answer, dict) and "error" not in answer:
             return answer
-        raise _failure(stage, done, answer, log)
+        done = replace(done, tail=shell.last_lines(log, since=logged))
+        memory = failure.of_process(name, done, answer, log, since=logged, before=killed)
+        raise memory or _failure(stage, done, answer, log)
 
     def _is_where_it_belongs(self, stage: Stage) -> None:
         """A run of a cluster trains in its job, never on the login node.

@@ -202,12 +202,15 @@ def shown(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def last_lines(log: Path, count: int = 30, *, width: int = 400) -> str:
-    """The last lines of a log without the leftovers of progress bars."""
+def last_lines(log: Path, count: int = 30, *, width: int = 400, since: int = 0) -> str:
+    """The last lines of a log without the leftovers of progress bars.
+
+    `since` leaves out what was there before: the process of an earlier attempt said that.
+    """
     try:
         with log.open("rb") as handle:
-            handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, handle.tell() - 65536))
+            end = handle.seek(0, os.SEEK_END)
+            handle.seek(max(since, end - 65536))
             raw = handle.read().decode("utf-8", "replace")
     except OSError:
         return ""

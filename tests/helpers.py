@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,12 @@ class Outcome:
         return json.loads(self.out)
 
 
-def ft(*arguments: str | Path, cwd: Path | None = None, **environ: str) -> Outcome:
-    """Run `ft` in a process of its own."""
+def ft(
+    *arguments: str | Path, cwd: Path | None = None, before: Sequence[str] = (), **environ: str
+) -> Outcome:
+    """Run `ft` in a process of its own; `before` is a command that runs the rest of its line."""
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli.main", *map(str, arguments)],
+        [*before, sys.executable, "-m", "orchestrator.cli.main", *map(str, arguments)],
         cwd=cwd or ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environ},
         capture_output=True,

@@ -60,6 +60,7 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
                "data.chat_template": "llama3"}),
     ("FT401", {"backend": "llamafactory", "data.overlong": "drop"}),
     ("FT401", {"backend": "llamafactory", "data.stop_tokens": ["</s>"]}),
+    ("FT248", {"training.on_oom": "retry", "training.batch_search": True}),
     ("FT241", {"native.axolotl": {"output_dir": "x"}}),
     ("FT241", {"native.llamafactory": {"hf_hub_token": "x"}}),
     ("FT401", {"backend": "llamafactory", "adapter.alpha": 0.5}),

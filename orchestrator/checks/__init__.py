@@ -10,6 +10,7 @@ this machine is in `machine.py`, at the backend's environment in `packages.py`, 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from orchestrator.checks.batches import batch_search
 from orchestrator.checks.data import chat_template, data_formats, template_of_model
 from orchestrator.checks.length import evaluation, length_of_run, schedule
 from orchestrator.checks.method import adapter_and_base, learning_rate, numbers, prequantized
@@ -20,12 +21,13 @@ from orchestrator.findings import Finding, errors_of
 from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe
 
-__all__ = ["CHECKS", "Check", "check", "has_errors", "placed", "prequantized"]
+__all__ = ["CHECKS", "Check", "check", "has_errors", "look", "placed", "prequantized"]
 
 Check = Callable[[Recipe], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (
     length_of_run,
+    batch_search,
     adapter_and_base,
     data_formats,
     chat_template,
@@ -45,11 +47,16 @@ CHECKS: tuple[Check, ...] = (
 
 def check(loaded: Loaded) -> list[Finding]:
     """All findings about a recipe, each with its place."""
-    found = [finding for rule in CHECKS for finding in rule(loaded.recipe)]
+    return placed(look(loaded.recipe), loaded)
+
+
+def look(recipe: Recipe) -> list[Finding]:
+    """All findings about a recipe that stands in no file."""
+    found = [finding for rule in CHECKS for finding in rule(recipe)]
     if not errors_of(found):  # what has errors may not be renderable
         known = {finding.field for finding in found}
-        found += [f for f in rendered(loaded.recipe) if not f.field or f.field not in known]
-    return placed(found, loaded)
+        found += [f for f in rendered(recipe) if not f.field or f.field not in known]
+    return found
 
 
 def placed(findings: Sequence[Finding], loaded: Loaded) -> list[Finding]:

@@ -27,6 +27,7 @@ from orchestrator.cli.importing import import_recipes
 
 if TYPE_CHECKING:
     from orchestrator.clusters.site import Site
+    from orchestrator.runs.record import Record
 
 app = typer.Typer(
     rich_markup_mode=None, help="List, check, render and run recipes.", no_args_is_help=True
@@ -157,6 +158,14 @@ def run(
         str | None,
         typer.Option("--resume", metavar="RUN", help="Go on from a run's first unfinished stage."),
     ] = None,
+    on_oom: Annotated[
+        str | None,
+        typer.Option(
+            "--on-oom",
+            metavar="stop|retry",
+            help="When memory is full: stop, or retry with what needs less of it.",
+        ),
+    ] = None,
     on: submitting.On = None,
     nodes: submitting.Nodes = None,
     time: submitting.Time = None,
@@ -177,10 +186,12 @@ def run(
                 hint="leave the recipe and its options out, or start a new run",
             )
         where = submitting.site(on, None, time, False, prepare_here)
-        resume_run(resume, where, install=not no_install, offline=offline, as_json=as_json)
+        resume_run(resume, where, on_oom, install=not no_install, offline=offline, as_json=as_json)
         return
     if recipe is None:
         raise UsageError("name a recipe", hint="ft recipe run RECIPE, or --resume RUN")
+    if on_oom:
+        overrides = [*(overrides or ()), f"training.on_oom={on_oom}"]
     where = submitting.site(on, nodes, time, dry_run, prepare_here)
     if where:
         submitting.run_on(
@@ -195,11 +206,18 @@ def run(
 
 
 def resume_run(
-    name: str, where: "Site | None", *, install: bool, offline: bool, as_json: bool
+    name: str,
+    where: "Site | None",
+    on_oom: str | None = None,
+    *,
+    install: bool,
+    offline: bool,
+    as_json: bool,
 ) -> None:
     """Go on with a run where it was started: here, or as jobs of its cluster.
 
-    With `where` its jobs are made by that profile, as it is now, instead of as it was.
+    With `where` its jobs are made by that profile, as it is now, instead of as it was. `on_oom`
+    becomes the run's own.
 
     Raises:
         UsageError: there is no such run, or it is not of a cluster.
@@ -219,13 +237,33 @@ def resume_run(
                 f"{folder.name} was started on this machine",
                 hint="leave --on out, or start a new run there",
             )
+        settle(record, on_oom)
         pipeline = reopen(folder, install=install, offline=offline)
         pipeline.run()
         outcome(pipeline, as_json=as_json)
         return
+    settle(record, on_oom)
     submitting.submit_again(
         record, where or before, install=install, offline=offline, as_json=as_json
     )
+
+
+def settle(record: "Record", on_oom: str | None) -> None:
+    """Write into the run's recipe what is done when memory is full.
+
+    Raises:
+        RecipeError: it is not one of the choices.
+    """
+    from orchestrator.files import write_atomic
+    from orchestrator.recipe.load import load as load_file
+    from orchestrator.runs.record import locked
+    from orchestrator.yaml_out import dump
+
+    if on_oom is None:
+        return
+    with locked(record.layout):
+        loaded = load_file(record.layout.recipe, overrides=[f"training.on_oom={on_oom}"])
+        write_atomic(record.layout.recipe, dump(loaded.recipe.model_dump(mode="json")))
 
 
 app.command("import")(import_recipes)

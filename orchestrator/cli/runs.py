@@ -94,7 +94,22 @@ def show(run: Run, directory: Directory = Path("runs"), as_json: AsJson = False)
     if document.get("error"):
         ui.say(f"error: {document['error']}")
     _stages(document)
+    _attempts(document)
     ui.say(f"folder: {folder}")
+
+
+def _attempts(document: dict[str, Any]) -> None:
+    """How often training ran out of memory, and what was changed each time."""
+    from rich.text import Text
+
+    from orchestrator import ui
+    from orchestrator.oom.attempts import described
+
+    attempts = document.get("attempts") or []
+    if attempts:
+        rows = [(str(n), *described(attempt)) for n, attempt in enumerate(attempts, 1)]
+        cells = [[Text(cell, overflow="fold") for cell in row] for row in rows]
+        ui.table(("attempt", "with", "ended", "seconds"), cells)
 
 
 def _stages(document: dict[str, Any]) -> None:

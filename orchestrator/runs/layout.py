@@ -64,6 +64,10 @@ class RunLayout:
         """Raw output of a stage."""
         return self.root / "logs" / f"{stage}.log"
 
+    def attempt(self, number: int) -> Path:
+        """What an attempt at training left that had to be changed: its files and checkpoints."""
+        return self.root / "attempts" / str(number)
+
     @property
     def stop(self) -> Path:
         """There while training is asked to save a checkpoint and end."""

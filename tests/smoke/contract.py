@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,9 @@ class Place:
         for backend in BACKENDS:
             self.environ[registry.variable(backend)] = str(find(backend).prefix)
 
-    def ft(self, *arguments: str | Path) -> Outcome:
-        """Run `ft` here."""
-        return ft(*arguments, cwd=self.work, **self.environ)
+    def ft(self, *arguments: str | Path, before: Sequence[str] = ()) -> Outcome:
+        """Run `ft` here, through the command `before` if one is given."""
+        return ft(*arguments, cwd=self.work, before=before, **self.environ)
 
     @contextlib.contextmanager
     def started(self, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:

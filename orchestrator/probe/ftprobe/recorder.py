@@ -276,6 +276,10 @@ def callback(recorder: Recorder) -> Any:
         def on_train_begin(
             self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
         ) -> None:
+            # A checkpoint brings its micro batch along, and axolotl 0.19.0 packs evaluation
+            # batches by it, which the memory that it was lowered for may not hold.
+            if not args.auto_find_batch_size:
+                state.train_batch_size = args.train_batch_size
             recorder.record("train_begin", args, state)
             if model is not None:
                 self.meter.watch(model)

@@ -72,6 +72,9 @@ class Training(Section):
     early_stopping: Positive | None = Field(
         None, description="stop after N evaluations without a lower loss; keeps the best model"
     )
+    on_oom: Literal["stop", "retry"] = Field(
+        "stop", description="when memory is full: stop, or retry with what needs less of it"
+    )
     min_rate_ratio: Share | None = Field(
         None, description="the cosine ends at this share of the peak"
     )
