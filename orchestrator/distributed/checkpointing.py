@@ -10,15 +10,9 @@ FIELD = "training.reentrant"
 
 
 def settled(recipe: Recipe, own: Mapping[str, Any] | None = None) -> tuple[Recipe, list[Finding]]:
-    """The recipe with reentrant checkpointing where ZeRO-3 needs it; `own` is a DeepSpeed file.
-
-    With frozen weights, which a LoRA has, recomputing layers in torch's newer way meets weights
-    that stage 3 has taken away again: "Recomputed values for the following tensors have different
-    metadata" at the first step. Seen with both backends (torch 2.13, DeepSpeed 0.18.4 and 0.18.6);
-    all weights trained, or the older way, work.
-    """
+    """The recipe with reentrant checkpointing where ZeRO-3 needs it; `own` is a DeepSpeed file."""
     training = recipe.training
-    if not _breaks(recipe, own):
+    if not breaks(recipe, own):
         return recipe, []
     if "reentrant" in training.model_fields_set:
         text = "ZeRO stage 3 with frozen weights needs reentrant checkpointing"
@@ -31,7 +25,14 @@ def settled(recipe: Recipe, own: Mapping[str, Any] | None = None) -> tuple[Recip
     ]
 
 
-def _breaks(recipe: Recipe, own: Mapping[str, Any] | None) -> bool:
+def breaks(recipe: Recipe, own: Mapping[str, Any] | None = None) -> bool:
+    """Whether training would fail at its first step.
+
+    With frozen weights, which a LoRA has, recomputing layers in torch's newer way meets weights
+    that stage 3 has taken away again: "Recomputed values for the following tensors have different
+    metadata". Seen with both backends (torch 2.13, DeepSpeed 0.18.4 and 0.18.6); all weights
+    trained, or the older way, work.
+    """
     spread, training = recipe.distributed, recipe.training
     zero = (own or {}).get("zero_optimization")
     stage = zero.get("stage") if isinstance(zero, Mapping) else spread.zero_stage

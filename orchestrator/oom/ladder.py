@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.backends.base import Target
 from orchestrator.checks import look
+from orchestrator.distributed import batch, checkpointing
 from orchestrator.findings import errors_of
 from orchestrator.oom.shortage import Kind
 from orchestrator.recipe.models import Recipe
@@ -51,8 +52,8 @@ def smaller_batch(recipe: Recipe, target: Target, nodes: int) -> Iterator[tuple[
         changes["training.gradient_accumulation"] = training.gradient_accumulation * factor
     if evaluated > fewer:
         changes["training.eval_batch_size"] = fewer
-    batch = rows * training.gradient_accumulation * target.processes
-    yield changes, f"micro batch {fewer} instead of {rows}; a step still has {batch} rows"
+    same = batch.of(recipe, target.processes).effective
+    yield changes, f"micro batch {fewer} instead of {rows}; a step still has {same} rows"
 
 
 def recompute(recipe: Recipe, target: Target, nodes: int) -> Iterator[tuple[Changes, str]]:
@@ -102,19 +103,13 @@ def _zero_stage(recipe: Recipe) -> int:
 
 
 def _zero(recipe: Recipe, target: Target, nodes: int, stage: int, held: str) -> Changes:
-    """The fields of a ZeRO stage; the number of processes stays what it was.
-
-    With frozen weights torch's newer way of recomputing fails under stage 3, which has taken them
-    away again ("Recomputed values ... have different metadata", torch 2.13, DeepSpeed 0.18).
-    """
-    training = recipe.training
+    """The fields of a ZeRO stage; the number of processes stays what it was."""
     changes: dict[str, Any] = {"distributed.strategy": "deepspeed", "distributed.zero_stage": stage}
     if recipe.distributed.offload != held:
         changes["distributed.offload"] = held
     if recipe.distributed.strategy == "none":
         changes["distributed.gpus"] = target.processes // max(nodes, 1)
-    frozen = stage == 3 and recipe.adapter.type == "lora"
-    if frozen and training.gradient_checkpointing is True and training.reentrant is False:
+    if checkpointing.breaks(changed(recipe, changes)):
         changes["training.reentrant"] = True
     return changes
 
