@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import ui
 from orchestrator.environments import home, install, locks, registry, torch_build
 from orchestrator.environments.environment import STAMP, EnvironmentMissing, ensure, find
 from orchestrator.environments.install import make
@@ -165,6 +166,7 @@ def test_a_changed_lock_is_another_environment(
 ) -> None:
     from orchestrator.cli.main import run as ft
 
+    monkeypatch.setattr(ui.screen, "json_mode", False)  # and so it is again afterwards
     torch = sources.wheel("torch", "2.13.0+cpu")
     sources.lock(sources.wheel("tiny", "1.0"), torch)
     old = install.install("tiny")

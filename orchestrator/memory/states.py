@@ -80,13 +80,20 @@ def _trained_bytes(run: Run) -> int:
     )
 
 
+def _largest_update(run: Run) -> int:
+    """Bytes of gradients at once where each layer is updated as soon as it has them."""
+    numbers, held = run.numbers, run.held
+    layers = numbers.trained_layers * held.layers + numbers.lora * held.lora
+    edges = numbers.trained_edges * held.edges + numbers.saved * held.lora
+    return max(layers // max(run.architecture.layers, 1), edges)
+
+
 def gradients(run: Run) -> Iterator[Term]:
     """Gradients, and what DDP copies them into."""
     layout, size = run.layout, _trained_bytes(run)
     if run.settings.optimizer in LAYERWISE and layout.kind == "one":
-        layer = size // max(run.architecture.layers, 1)
-        yield Term("gradients", "gradients of a layer", layer,
-                   f"{billions(size)}B / {run.architecture.layers} layers",
+        yield Term("gradients", "gradients of a layer", _largest_update(run),
+                   "a layer, or the embeddings if they are larger",
                    f"{run.settings.optimizer} updates within the backward pass",
                    ("backward", "gradients"))  # fmt: skip
         return
