@@ -42,7 +42,10 @@ class Answer:
 
 
 def check(request: Request) -> dict[str, Any] | None:
-    """Make sure that all processes of the request are there; None if it asks for only one.
+    """Make sure that all processes of the request are there; None if nothing can be said.
+
+    That is so for a single process, and where the launcher holds no store that outlives this look
+    (torchrun of torch before 2.4).
 
     Raises:
         ProbeError: they are not; it names ranks and hosts.
@@ -58,6 +61,8 @@ def check(request: Request) -> dict[str, Any] | None:
             f"{world} processes were started instead of {wanted}.",
             hint="The launcher of the log's first line was told otherwise, or not asked.",
         )
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None  # rank 0 itself would hold the store, at the port that the backend needs later
     patience = float(request.get("patience") or PATIENCE)
     return Meeting(world, patience).hold()
 
