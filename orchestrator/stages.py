@@ -4,11 +4,8 @@ A stage returns facts; `facts["summary"]` is the line that people see. The proce
 started by the pipeline, which hands in `run(stage, display, request)`.
 """
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from orchestrator.fetching import fetch_all
 from orchestrator.files import read_json, write_json
 from orchestrator.labels.facts import Subject
 from orchestrator.labels.judge import Report, judge
+from orchestrator.locks import shared_folder
 from orchestrator.memory import accuracy
 from orchestrator.metrics import read_training
 from orchestrator.plan import Plan, Stage
@@ -37,7 +35,7 @@ def fetch(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     if not context.smoke:
         return fetch_all(plan.recipe, context, display.say)
     directory = Path(context.smoke["directory"])
-    with _lock(directory):
+    with shared_folder(directory, lambda: display.say("another ft makes it, waiting")):
         known = read_json(directory / FINISHED)
         if isinstance(known, dict):
             return {**known, "summary": f"tiny {context.smoke['family']} twin, made before"}
@@ -51,7 +49,7 @@ def fetch(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
 def preprocess(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     """The backend's own preprocessing, once per fingerprint."""
     folder = Path(plan.context.prepared)
-    with _lock(folder):
+    with shared_folder(folder, lambda: display.say("another ft prepares this data, waiting")):
         known = prepared_facts(folder)
         if known:
             return {**known, "reused": True, "summary": f"{known['rows']:,} rows, prepared before"}
@@ -289,15 +287,3 @@ def _stage(plan: Plan, name: str) -> Stage:
     stage = plan.stage(name)
     assert stage is not None
     return stage
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """One process at a time makes a shared folder; the others wait and find it done."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder.parent / f".{folder.name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
