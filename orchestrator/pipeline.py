@@ -6,13 +6,11 @@ with a reason, or interrupted; a stage that was started again starts from clean 
 
 import contextlib
 import os
-import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from orchestrator import shell, stages
@@ -35,6 +33,7 @@ from orchestrator.files import (
     write_atomic,
     write_json,
 )
+from orchestrator.interrupts import signals_as_interrupt
 from orchestrator.launchers import rendezvous
 from orchestrator.launchers.elastic import first_failure
 from orchestrator.metrics import Tail, Training
@@ -71,7 +70,7 @@ class Pipeline:
         """
         layout = self.record.layout
         started = time.monotonic()
-        with locked(layout), _signals_as_interrupt():
+        with locked(layout), signals_as_interrupt():
             self.record.reread()  # another ft may have worked on it since it was opened
             try:
                 self.record.update(
@@ -304,26 +303,3 @@ def _failure(stage: Stage, done: shell.Completed, answer: Any, log: Path) -> Bac
         hint=f"{hint or 'the last lines above say why'}\nwhole log: {log}",
         detail="" if expected else done.tail,
     )
-
-
-@contextlib.contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
-    """SIGTERM, and a terminal that is closed, end a run as Ctrl-C does: children, then the record.
-
-    Under `nohup` a closed terminal means nothing.
-    """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {}
-    with contextlib.suppress(ValueError):  # not in the main thread
-        before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import artifacts
+from orchestrator.checkpoints import complete_checkpoints
 from orchestrator.errors import ArtifactError, BackendError, LabelError, Suspended
 from orchestrator.exporting import make_export
 from orchestrator.fetching import fetch_all
@@ -160,7 +161,7 @@ def judge_labels(found: Report) -> None:
 def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     """Train, from the last whole checkpoint if the run was started before."""
     output, stage = plan.training_output, _stage(plan, "train")
-    checkpoints = artifacts.complete_checkpoints(output)
+    checkpoints = complete_checkpoints(output)
     resume = checkpoints[-1] if checkpoints else None
     _drop_broken(output, checkpoints)
     data = _needed_facts(plan.context.prepared)["dataset"]["train"]
@@ -172,15 +173,10 @@ def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
         "resume": str(resume) if resume else None,
         "dataset": data,  # the probe refuses to train on anything else
     }
-    answer = run(stage, display, request)
+    answer = _trained_before(plan) or run(stage, display, request)
     _suspended(plan, answer)
     _judge_training(plan, answer)
-    lora = plan.recipe.adapter.type == "lora"
-    made = (
-        artifacts.check_adapter(output, plan.recipe.adapter.rank)
-        if lora
-        else artifacts.check_model(output)
-    )
+    made = _made(plan)
     facts: dict[str, Any] = {**answer, "artifact": made, "resumed_from": str(resume or "") or None}
     facts["memory"] = accuracy.beside(plan, answer.get("peak_memory"))
     training = read_training(plan.layout.events)
@@ -192,6 +188,34 @@ def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     }
     facts["summary"] = _training_summary(plan, facts, change)
     return facts
+
+
+def _made(plan: Plan) -> dict[str, Any]:
+    """What training wrote, judged.
+
+    Raises:
+        ArtifactError: it is not whole.
+    """
+    if plan.recipe.adapter.type == "lora":
+        return artifacts.check_adapter(plan.training_output, plan.recipe.adapter.rank)
+    return artifacts.check_model(plan.training_output)
+
+
+def _trained_before(plan: Plan) -> dict[str, Any] | None:
+    """What a training answered that reached its last step, if only the marker is missing.
+
+    `ft` was killed, or the disk was full, between the two: days of work must not be done again.
+    """
+    answer = read_json(plan.layout.result("train"))
+    if not isinstance(answer, dict) or "error" in answer:
+        return None
+    step, wanted = answer.get("global_step") or 0, answer.get("max_steps") or 0
+    try:
+        _judge_training(plan, answer)
+        _made(plan)
+    except (ArtifactError, BackendError):
+        return None
+    return answer if step >= wanted else None
 
 
 def _suspended(plan: Plan, answer: Mapping[str, Any]) -> None:
