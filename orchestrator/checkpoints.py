@@ -75,8 +75,9 @@ def _state(checkpoint: Path) -> str:
     """The optimizer's and the random generators' state, of every rank; or none, if so asked for."""
     random = sorted(file.stem for file in checkpoint.glob("rng_state*.pth"))
     ranks = len(random)
-    if random != ["rng_state"] and random != [f"rng_state_{i}" for i in range(ranks)] * (ranks > 1):
-        return "the state of the random generators of a rank is missing"
+    several = [f"rng_state_{rank}" for rank in range(max(ranks, 2))]
+    if random not in ([], ["rng_state"], several):
+        return "the state of a rank's random generators is missing"
     scheduler = (checkpoint / "scheduler.pt").is_file()
     latest = checkpoint / "latest"
     if latest.is_file():

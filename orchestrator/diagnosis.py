@@ -13,6 +13,8 @@ class Diagnosis:
 
     cause: str
     hint: str
+    plain: bool = False
+    """The last lines of the log say nothing more."""
 
 
 KNOWN: tuple[tuple[str, Diagnosis], ...] = (
@@ -22,6 +24,7 @@ KNOWN: tuple[tuple[str, Diagnosis], ...] = (
         Diagnosis(
             "the disk is full",
             "make room, or --set output.directory=... on another disk; then --resume the run",
+            plain=True,
         ),
     ),
     (
@@ -29,6 +32,7 @@ KNOWN: tuple[tuple[str, Diagnosis], ...] = (
         Diagnosis(
             "a file became larger than this process, or the file system, allows",
             "look at `ulimit -f`; then --resume the run",
+            plain=True,
         ),
     ),
     (
@@ -36,6 +40,7 @@ KNOWN: tuple[tuple[str, Diagnosis], ...] = (
         Diagnosis(
             "the file system can only be read",
             "look at `dmesg` and `mount`: disks with faults become so; then --resume the run",
+            plain=True,
         ),
     ),
     (

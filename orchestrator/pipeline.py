@@ -297,7 +297,7 @@ def _failure(stage: Stage, done: shell.Completed, answer: Any, log: Path) -> Bac
         text = f"{stage.name}: {prefix}{message}"
     else:
         text = f"{stage.name}: {first or f'the backend {done.reason}'}"
-    expected = said.get("type") == "ProbeError" or code < 0
+    expected = said.get("type") == "ProbeError" or code < 0 or (known and known.plain)
     return BackendError(
         text,
         hint=f"{hint or 'the last lines above say why'}\nwhole log: {log}",
