@@ -126,13 +126,14 @@ def test_the_command_is_killed_and_its_children_are_in_other_sessions(tmp_path: 
     assert (done.reason, mine(tmp_path)) == ("was ended by SIGKILL", [])
 
 
-def test_a_stopped_process_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_process_is_not_taken_for_ended(tmp_path: Path) -> None:
     process = guarded(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
     stat = Path(f"/proc/{process.pid}/stat")
     until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
-    assert process.poll() is None  # it hangs, and is not taken for ended
-    os.kill(process.pid, signal.SIGKILL)
-    assert shell.follow(process, log=tmp_path / "log").exit_code < 0
+    time.sleep(0.2)
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGCONT)
+    assert shell.follow(process, log=tmp_path / "log").exit_code == 0
 
 
 def test_a_lock_outlives_a_killed_ft_as_long_as_what_it_started(tmp_path: Path) -> None:
@@ -144,7 +145,8 @@ def test_a_lock_outlives_a_killed_ft_as_long_as_what_it_started(tmp_path: Path) 
         "from orchestrator.runs.lock import locked\n"
         f"layout = RunLayout(Path({str(layout.root)!r}))\n"
         "with locked(layout):\n"
-        f"    process = shell.start([sys.executable, '-c', {deaf!r}], env={{}}, log=layout.log('x'))\n"
+        f"    argv = [sys.executable, '-c', {deaf!r}]\n"
+        "    process = shell.start(argv, env={}, log=layout.log('x'))\n"
         "    time.sleep(0.3); print('started', flush=True); time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as ft:
@@ -168,12 +170,10 @@ def test_killed_between_the_end_of_training_and_its_marker(site: Site) -> None:
     assert (again.code, site.starts(run, "train")) == (0, 1), again.err
     document = open_record(run).document
     assert (document["status"], document["stages"]["train"]["facts"]["global_step"]) == ("done", 6)
-    # an answer does not help when what it is about is gone or cut short
-    for name in ("train", "merge", "export"):
-        (run / "stages" / f"{name}.done.json").unlink()
-    weights = run / "adapter" / "adapter_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-4])
-    assert site.run("--resume", run).code == 0
+    # the answer does not help when what it is about is gone or cut short
+    (run / "stages" / "train.done.json").unlink()
+    cut(run / "adapter" / "adapter_model.safetensors")
+    assert site.ft("train", run).code == 0
     assert site.starts(run, "train") == 2
 
 
@@ -254,9 +254,8 @@ def test_no_room_for_a_new_run_leaves_nothing(tmp_path: Path, small: Path) -> No
 
 
 def test_a_file_system_that_can_only_be_read(site: Site) -> None:
-    assert site.run().code == 0
+    assert site.ft("fetch", site.recipe).code == 0
     run = site.newest()
-    (run / "stages" / "export.done.json").unlink()
     document = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**document, "status": "running"}))
     bind = ["mount", "--bind", str(site.runs), str(site.runs)]
@@ -264,11 +263,10 @@ def test_a_file_system_that_can_only_be_read(site: Site) -> None:
         pytest.skip("only root can mount")
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", str(site.runs)], check=True)
-        assert site.ft("runs", "list", "--json").json[0]["status"] == "died"
-        assert site.ft("runs", "show", run.name).code == 0
+        shown = site.ft("runs", "show", run.name, "--json")
+        assert shown.json["status"] == "died"
         done = site.run("--resume", run)
         assert (done.code, "Read-only" in one_message(done)) == (6, True)
-        assert site.run().code == 6
     finally:
         subprocess.run(["umount", "-l", str(site.runs)], check=True)
 
@@ -356,13 +354,28 @@ def test_a_reader_does_not_keep_a_run_from_starting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", '{"status": "do', None])
-def test_the_record_is_broken(site: Site, content: str | None) -> None:
+def test_the_record_is_broken(tmp_path: Path, content: str | None) -> None:
+    record = Record(new_layout(tmp_path, "x"), {})
+    record.update(status="running", host=socket.gethostname(), backend="axolotl")
+    record.update(stages={"fetch": {"status": "running"}})
+    record.layout.marker("fetch").parent.mkdir()
+    record.layout.marker("fetch").write_text('{"facts": {}}')
+    record.stage("train", status="running")
+    record.layout.record.unlink()
+    if content is not None:
+        record.layout.record.write_text(content)
+    assert run_folders(tmp_path) == [record.layout.root]
+    found = open_record(record.layout.root)
+    assert (found.recovered, found.status, found.document["backend"]) == (True, "died", "axolotl")
+    assert found.document["stages"]["fetch"]["status"] == "done"
+    found.update(status="failed")
+    assert not open_record(record.layout.root).recovered
+
+
+def test_a_run_with_a_broken_record_goes_on(site: Site) -> None:
     assert site.ft("preprocess", site.recipe).code == 0
     run = site.newest()
-    if content is None:
-        (run / "run.json").unlink()
-    else:
-        (run / "run.json").write_text(content)
+    (run / "run.json").write_text("")
     shown = site.ft("runs", "show", run.name)
     assert (shown.code, "cannot be read" in shown.err) == (0, True)
     done = site.run("--resume", run)
@@ -371,7 +384,7 @@ def test_the_record_is_broken(site: Site, content: str | None) -> None:
     assert site.starts(run, "preprocess") == 1
 
 
-def test_nothing_is_left_of_the_record(tmp_path: Path, site: Site) -> None:
+def test_nothing_is_left_of_the_record(site: Site) -> None:
     run = site.runs / "20260101-000000-x-1"
     run.mkdir(parents=True)
     (run / "run.json").write_text("{")

@@ -39,6 +39,21 @@ def rotate_by_step() -> None:
     trainer.rotate_checkpoints = ByStep(rotate)
 
 
+def know_numbered_cpus() -> None:
+    """Let checkpoints be loaded onto ``cpu:0``, ``cpu:1``.
+
+    With several processes the trainer loads the optimizer onto its device, which llamafactory 0.9.5
+    numbers by rank on a CPU too; torch 2.11 and 2.13 only know ``cpu`` ("don't know how to restore
+    data location"), so no training of several CPU processes could be resumed.
+    """
+    from torch.serialization import register_package
+
+    def restore(storage: Any, location: str) -> Any:
+        return storage if location.startswith("cpu:") else None
+
+    register_package(100, lambda storage: None, restore)
+
+
 class ByStep:
     """``rotate_checkpoints`` that never looks at times."""
 

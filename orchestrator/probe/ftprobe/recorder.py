@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import list_files, rotate_by_step
+from .checkpoint import know_numbered_cpus, list_files, rotate_by_step
 from .request import Result, rank
 
 NUMBERS = ("loss", "learning_rate", "grad_norm")
@@ -278,6 +278,7 @@ def callback(recorder: Recorder) -> Any:
     from transformers import TrainerCallback
 
     rotate_by_step()
+    know_numbered_cpus()
 
     class Record(TrainerCallback):  # type: ignore[misc]
         """One method per trainer event."""
