@@ -27,6 +27,9 @@ GRACE = 10.0
 LINGER = 2.0
 """Seconds that what a command left behind has to end by itself."""
 
+NOT_OURS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that a terminal or a scheduler may send to everything; only `ft` ends a command."""
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -71,7 +74,7 @@ class Guard:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._order)
-        for number in (signal.SIGINT, signal.SIGHUP):
+        for number in NOT_OURS:
             signal.signal(number, signal.SIG_IGN)
 
     def _order(self, *_: object) -> None:
@@ -108,7 +111,7 @@ class Guard:
     def _become(self) -> NoReturn:
         """In the child: lead a session, die with the guard, and be the command."""
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGCHLD, signal.SIGTERM, *NOT_OURS):
             signal.signal(number, signal.SIG_DFL)
         parent = os.getppid()
         os.setsid()
@@ -152,7 +155,7 @@ class Guard:
         while self.status is None or descendants(os.getpid()):
             if self.ordered or time.monotonic() >= deadline:
                 self._signal(signal.SIGKILL)
-            self._wait(0.02)
+            self._wait(0.05)
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in descendants(os.getpid()):

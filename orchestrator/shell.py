@@ -122,25 +122,15 @@ def start(
         LaunchError: the program is not there or may not be executed, or the log cannot be written.
     """
     ours, theirs = socket.socketpair()
-    guarded = [sys.executable, "-I", "-S", guard.__file__, str(theirs.fileno()), *argv]
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output, theirs:
-            popen = subprocess.Popen(
-                guarded,
-                env=dict(env),
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=(theirs.fileno(), *locks.held()),
-            )
-    except OSError as error:
-        raise LaunchError(
-            f"cannot start {argv[0]} with {error.filename or log}: {error.strerror or error}",
-            hint="can the run's folder be written?",
-        ) from error
+    with theirs:
+        try:
+            popen = _guarded(argv, theirs.fileno(), env, cwd, log)
+        except OSError as error:
+            ours.close()
+            raise LaunchError(
+                f"cannot start {argv[0]}: {error.strerror or error}: {error.filename or log}",
+                hint="make the run's folder writable, with room on its disk",
+            ) from error
     said = ours.makefile().readline().split()
     if said[:1] != ["started"]:
         popen.wait()
@@ -151,6 +141,23 @@ def start(
             hint="is the environment complete? `ft backend doctor` tells",
         )
     return Process(tuple(argv), popen, int(said[1]), ours)
+
+
+def _guarded(
+    argv: Sequence[str], control: int, env: Mapping[str, str], cwd: Path | None, log: Path
+) -> "subprocess.Popen[bytes]":
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, str(control), *argv],
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(control, *locks.held()),
+        )
 
 
 def follow(

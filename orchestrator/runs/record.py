@@ -124,7 +124,8 @@ class Record:
     def elsewhere(self) -> str:
         """The host that works on the run, or did, if it is another than this; else empty."""
         host = str(self.document.get("host") or "")
-        return host if self.document.get("status") == "running" and host != _here() else ""
+        running = self.document.get("status") == "running"
+        return host if running and host != socket.gethostname() else ""
 
     @property
     def status(self) -> Status:
@@ -140,10 +141,6 @@ class Record:
             return "running"
         stages = self.document.get("stages", {}).values()
         return "done" if stages and all(s.get("status") == "done" for s in stages) else "died"
-
-
-def _here() -> str:
-    return socket.gethostname()
 
 
 def believing_markers(document: dict[str, Any], layout: RunLayout) -> dict[str, Any]:
