@@ -24,7 +24,7 @@ from orchestrator.runs import lock
 from orchestrator.runs.jobs import live
 from orchestrator.runs.lock import Holder, is_locked, locked
 from orchestrator.runs.record import Record, find_run, new_layout, open_record, run_folders
-from tests.helpers import Outcome
+from tests.helpers import ROOT, Outcome
 from tests.standin import STEPS, Site, command_lines, kill, until
 from tests.standin.program import adapter, fill
 
@@ -246,6 +246,16 @@ def test_the_disk_is_full(tmp_path: Path, small: Path, what: str, stage: str, at
     assert str(resumed).endswith("checkpoint-2") == (what == "a checkpoint")
     trained = {"train": 2, "merge": 1, "preprocess": 1}
     assert site.starts(run, "train") == (1 if "marker" in what else trained[stage])
+
+
+def test_a_log_on_a_full_disk_does_not_end_the_run(site: Site) -> None:
+    """`ft recipe run > log 2>&1`, or a terminal that has gone: what it says is lost, no more."""
+    line = (
+        f"exec {sys.executable} -m orchestrator.cli.main recipe run {site.recipe} >/dev/full 2>&1"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **site.environ}
+    done = subprocess.run(["bash", "-c", line], cwd=site.work, env=environ, check=False)
+    assert (done.returncode, live(open_record(site.newest())).status) == (6, "done")
 
 
 def test_no_room_for_a_new_run_leaves_nothing(tmp_path: Path, small: Path) -> None:

@@ -77,7 +77,9 @@ class Site:
             yield process
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
 
     def newest(self) -> Path:
         """The newest run."""
