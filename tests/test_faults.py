@@ -69,7 +69,9 @@ def test_ft_is_killed_in_a_stage(site: Site, stage: str) -> None:
             until(lambda: len(site.processes()) >= 5)  # the guard, the command, its children
         kill(ft)
     until(lambda: not site.processes(), 5)
-    assert live(open_record(run)).status in ("died", "done")
+    found = open_record(run)
+    assert live(found).status in ("died", "done")
+    assert "running" not in [s["status"] for s in found.document["stages"].values()]
     before = {name: (run / "stages" / f"{name}.done.json") for name in STAGES}
     kept = {name: m.stat().st_mtime_ns for name, m in before.items() if m.is_file()}
     assert set(STAGES[: STAGES.index(stage)]) <= set(kept)

@@ -84,6 +84,9 @@ def _here(record: Record) -> Live:
     reason = str(record.document.get("error") or "")
     if status == "died":
         reason = f"ft was killed; go on with: ft recipe run --resume {record.layout.id}"
+        for stage in record.document.get("stages", {}).values():
+            if stage.get("status") == "running":
+                stage["status"] = "died"
     elif status == "running" and record.elsewhere and not is_locked(record.layout):
         reason = f"not confirmed: {record.elsewhere} said so, and cannot be asked from here"
     return Live(status, reason, ())
