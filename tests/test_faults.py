@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +21,9 @@ from orchestrator import metrics, shell
 from orchestrator.checkpoints import flaw
 from orchestrator.errors import LaunchError
 from orchestrator.plan import STAGES
+from orchestrator.probe.ftprobe.recorder import Recorder
 from orchestrator.runs import lock
-from orchestrator.runs.jobs import live
+from orchestrator.runs.jobs import end, live
 from orchestrator.runs.lock import Holder, is_locked, locked
 from orchestrator.runs.record import Record, find_run, new_layout, open_record, run_folders
 from tests.helpers import ROOT, Outcome
@@ -526,6 +528,16 @@ def test_runs_are_in_their_order_when_the_clock_is_set_back(tmp_path: Path) -> N
     assert find_run("latest", tmp_path) == made[-1].layout.root
 
 
+def test_durations_do_not_follow_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = SimpleNamespace(world_size=1, output_dir="out")
+    recorder = Recorder(None)
+    recorder.peak = {"host": 1}
+    for step, clock in enumerate((2e9, 1e9, 0.0)):
+        monkeypatch.setattr(time, "time", lambda clock=clock: clock)
+        recorder.record("log", args, SimpleNamespace(global_step=step, max_steps=2, epoch=0.0))
+    assert 0 <= recorder.result()["runtime_seconds"] < 60
+
+
 @pytest.mark.parametrize("who", ["another program", "nobody"])
 def test_a_process_id_that_is_used_again(tmp_path: Path, who: str) -> None:
     """The record says `running` with the number of a program that is not ours."""
@@ -542,7 +554,7 @@ def test_a_process_id_that_is_used_again(tmp_path: Path, who: str) -> None:
     holder = lock.holder(record.layout)
     assert holder
     assert not holder.alive
-    assert live(record).status == "died"
+    assert end(record).status == "died"
     with locked(record.layout):
         assert live(open_record(record.layout.root)).status == "running"
     if who == "another program":
