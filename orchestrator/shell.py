@@ -85,12 +85,16 @@ class Completed:
 
 @dataclass(slots=True)
 class Process:
-    """A running child: `pid` is its own, `popen` the guard that ends what it starts with it."""
+    """A running child: `pid` is its own, `popen` the guard that ends what it starts with it.
+
+    `logged` is how long its log was before.
+    """
 
     argv: tuple[str, ...]
     popen: "subprocess.Popen[bytes]"
     pid: int
     control: socket.socket
+    logged: int
     started: float = field(default_factory=time.monotonic)
 
     def poll(self) -> int | None:
@@ -121,6 +125,7 @@ def start(
     Raises:
         LaunchError: the program is not there or may not be executed, or the log cannot be written.
     """
+    logged = log.stat().st_size if log.exists() else 0
     ours, theirs = socket.socketpair()
     with theirs:
         try:
@@ -140,7 +145,7 @@ def start(
             f"cannot start {argv[0]}: {reason}",
             hint="is the environment complete? `ft backend doctor` tells",
         )
-    return Process(tuple(argv), popen, int(said[1]), ours)
+    return Process(tuple(argv), popen, int(said[1]), ours, logged)
 
 
 def _guarded(
@@ -179,7 +184,8 @@ def follow(
         process.end()
         raise
     code = process.wait()
-    return Completed(process.argv, code, time.monotonic() - process.started, last_lines(log))
+    tail = last_lines(log, since=process.logged)
+    return Completed(process.argv, code, time.monotonic() - process.started, tail)
 
 
 def capture(
@@ -218,12 +224,15 @@ def shown(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def last_lines(log: Path, count: int = 30, *, width: int = 400) -> str:
-    """The last lines of a log without the leftovers of progress bars."""
+def last_lines(log: Path, count: int = 30, *, width: int = 400, since: int = 0) -> str:
+    """The last lines of a log without the leftovers of progress bars.
+
+    `since` leaves out what was there before: the process of an earlier attempt said that.
+    """
     try:
         with log.open("rb") as handle:
-            handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, handle.tell() - 65536))
+            end = handle.seek(0, os.SEEK_END)
+            handle.seek(max(since, end - 65536))
             raw = handle.read().decode("utf-8", "replace")
     except OSError:
         return ""
