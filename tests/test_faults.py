@@ -20,6 +20,7 @@ import pytest
 from orchestrator import metrics, shell
 from orchestrator.checkpoints import flaw
 from orchestrator.errors import LaunchError
+from orchestrator.launchers.elastic import first_failure
 from orchestrator.plan import STAGES
 from orchestrator.probe.ftprobe.recorder import Recorder
 from orchestrator.runs import lock
@@ -99,6 +100,25 @@ def test_the_process_group_gets_a_signal(site: Site, number: signal.Signals) -> 
     assert (ft.returncode, "--resume" in output, "Traceback" in output) == (130, True, False)
     assert site.processes() == []
     assert open_record(site.newest()).document["status"] == "interrupted"
+
+
+REPORT = """Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-22_16:00:38
+  host      : {host}
+  rank      : {rank} (local_rank: 1)
+  exitcode  : {code} (pid: 15070)
+  error_file: <N/A>
+============================================================
+"""
+
+
+def test_the_rank_that_failed_first_is_named() -> None:
+    other = REPORT.format(host="n1", rank=0, code=1)  # it lost its connection
+    killed = REPORT.format(host="n2", rank=5, code=-9)
+    assert str(first_failure(f"step 3\n{other}{killed}")) == "rank 5 on n2 was ended by SIGKILL"
+    assert str(first_failure(other)) == "rank 0 on n1 ended with exit code 1"
+    assert first_failure("no report") is None
 
 
 def guarded(tmp_path: Path, code: str) -> shell.Process:
