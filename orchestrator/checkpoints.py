@@ -14,8 +14,8 @@ from orchestrator.errors import ArtifactError
 from orchestrator.files import read_json
 
 LIST = "ft-checkpoint.json"
-SHARDED = ("pytorch_model_fsdp_*/.metadata",)
-"""Weights that the ranks wrote as parts, in a form that only training reads."""
+SHARDED = ("pytorch_model_fsdp_*/.metadata", "pytorch_model_fsdp*.bin")
+"""Weights in a form of FSDP that only training reads."""
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
