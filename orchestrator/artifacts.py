@@ -181,25 +181,3 @@ def check_tokenizer(folder: Path) -> None:
         Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare Exception
         raise ArtifactError(f"{file} does not load: {error}") from error
-
-
-def complete_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints of a training folder that were written to the end, oldest first.
-
-    The trainer writes `trainer_state.json` last; the weights' headers must fit their files.
-    """
-    found = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        step = checkpoint.name.rpartition("-")[2]
-        state = read_json(checkpoint / "trainer_state.json")
-        if not step.isdigit() or not isinstance(state, dict):
-            continue
-        if state.get("global_step") != int(step):
-            continue
-        stem = "adapter_model" if (checkpoint / "adapter_config.json").is_file() else "model"
-        try:
-            read_weights(checkpoint, stem)
-        except ArtifactError:
-            continue
-        found.append((int(step), checkpoint))
-    return [checkpoint for _, checkpoint in sorted(found)]

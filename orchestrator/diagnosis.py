@@ -14,14 +14,34 @@ class Diagnosis:
 
     cause: str
     hint: str
+    plain: bool = False
+    """The last lines of the log say nothing more."""
 
 
 KNOWN: tuple[tuple[str, Diagnosis], ...] = (
     (
-        r"No space left on device|Errno 28|Disk quota exceeded|Errno 122",
+        r"No space left on device|Errno 28|Disk quota exceeded|Errno 122|"
+        r"PytorchStreamWriter failed writing",
         Diagnosis(
             "the disk is full",
             "make room, or --set output.directory=... on another disk; then --resume the run",
+            plain=True,
+        ),
+    ),
+    (
+        r"File too large|Errno 27",
+        Diagnosis(
+            "a file became larger than this process, or the file system, allows",
+            "look at `ulimit -f`; then --resume the run",
+            plain=True,
+        ),
+    ),
+    (
+        r"Read-only file system|Errno 30",
+        Diagnosis(
+            "the file system can only be read",
+            "look at `dmesg` and `mount`: disks with faults become so; then --resume the run",
+            plain=True,
         ),
     ),
     (

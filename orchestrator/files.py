@@ -1,5 +1,6 @@
 """Writing files so that a reader, or a later run, never meets half of one."""
 
+import errno
 import json
 import os
 import tempfile
@@ -27,13 +28,48 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(path)
-    except OSError as error:
+    except BaseException as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise LaunchError(
-            f"cannot write {path}: {error.strerror or error}",
-            hint="make room on the disk or choose another folder",
-        ) from error
+        if isinstance(error, OSError):
+            raise unwritable(error, path) from error
+        raise
+
+
+STORAGE = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room in your quota",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
+    errno.EROFS: "the file system can only be read; mount it otherwise, or choose another folder",
+    errno.EACCES: "make the folder writable, or choose another",
+    errno.EPERM: "make the folder writable, or choose another",
+    errno.EIO: "the disk or its server has a fault; look at `dmesg`",
+    errno.ESTALE: "the file server has lost the folder; look whether it is mounted",
+}
+"""Errors of a place that files are in, which are no bug of ours, and what helps."""
+
+
+def unwritable(error: OSError, path: str | Path) -> LaunchError:
+    """What to say when `path` could not be written."""
+    return LaunchError(
+        f"cannot write {path}: {error.strerror or error}",
+        hint=STORAGE.get(error.errno or 0, "choose another folder"),
+    )
+
+
+def no_room(folder: Path) -> str:
+    """Why nothing can be written in `folder`, as the system says it; empty if it can.
+
+    A program that met a full disk could not write that into its log either. A few
+    blocks may be free again by now, so more than that is tried.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as handle:
+            handle.write(bytes(64 * 1024))
+            handle.flush()
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,13 +6,11 @@ with a reason, or interrupted; a stage that was started again starts from clean 
 
 import contextlib
 import os
-import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from orchestrator import shell, stages
@@ -27,13 +25,23 @@ from orchestrator.errors import (
     Suspended,
     UsageError,
 )
-from orchestrator.files import read_json, write_atomic, write_json
+from orchestrator.files import (
+    STORAGE,
+    no_room,
+    read_json,
+    unwritable,
+    write_atomic,
+    write_json,
+)
+from orchestrator.interrupts import signals_as_interrupt
 from orchestrator.launchers import rendezvous
+from orchestrator.launchers.elastic import first_failure
 from orchestrator.metrics import Tail, Training
 from orchestrator.oom import attempts, failure, kills
 from orchestrator.plan import STAGES, Plan, Stage, StageName
 from orchestrator.progress import StageDisplay
-from orchestrator.runs.record import Record, locked, now
+from orchestrator.runs.lock import locked
+from orchestrator.runs.record import Record, now
 
 
 @dataclass
@@ -63,14 +71,15 @@ class Pipeline:
         """
         layout = self.record.layout
         started = time.monotonic()
-        with locked(layout), _sigterm_as_interrupt():
-            self.record.update(
-                status="running", error=None, pid=os.getpid(), host=socket.gethostname()
-            )
-            if again:
-                self._forget_from(again)
-            self._forget_what_is_gone()
+        with locked(layout), signals_as_interrupt():
+            self.record.reread()  # another ft may have worked on it since it was opened
             try:
+                self.record.update(
+                    status="running", error=None, pid=os.getpid(), host=socket.gethostname()
+                )
+                if again:
+                    self._forget_from(again)
+                self._forget_what_is_gone()
                 for stage in self.plan.stages:
                     if STAGES.index(stage.name) > STAGES.index(until):
                         break
@@ -88,6 +97,14 @@ class Pipeline:
             except FtError as error:
                 self._ended("failed", error.message, started, error)
                 raise
+            except OSError as error:
+                if error.errno not in STORAGE:
+                    self._ended("failed", f"a bug in ft: {error!r}", started)
+                    raise
+                failure = unwritable(error, error.filename or layout.root)
+                failure.hint += f"; then: ft recipe run --resume {layout.root}"
+                self._ended("failed", failure.message, started, failure)
+                raise failure from error
             except BaseException as error:
                 self._ended("failed", f"a bug in ft: {error!r}", started)
                 raise
@@ -97,6 +114,7 @@ class Pipeline:
         names = [stage.name for stage in self.plan.stages]
         for name in names[names.index(first) :]:
             self.record.layout.marker(name).unlink(missing_ok=True)
+            self.record.layout.result(name).unlink(missing_ok=True)
             self.record.stage(name, status="waiting")
 
     def _forget_what_is_gone(self) -> None:
@@ -188,7 +206,7 @@ class Pipeline:
                     "overflows where bfloat16 does not), then at model.attention",
                 )
 
-        logged, killed = log.stat().st_size if log.exists() else 0, kills.counted()
+        killed = kills.counted()
         process = shell.start(stage.argv, env=env, cwd=layout.root, log=log)
         self.record.stage(name, pid=process.pid)
         done = shell.follow(process, log=log, on_poll=look)
@@ -196,8 +214,7 @@ class Pipeline:
         answer = read_json(layout.result(name))
         if done.exit_code == 0 and isinstance(answer, dict) and "error" not in answer:
             return answer
-        done = replace(done, tail=shell.last_lines(log, since=logged))
-        memory = failure.of_process(name, done, answer, log, since=logged, before=killed)
+        memory = failure.of_process(name, done, answer, log, since=process.logged, before=killed)
         raise memory or _failure(stage, done, answer, log)
 
     def _is_where_it_belongs(self, stage: Stage) -> None:
@@ -269,38 +286,26 @@ class Pipeline:
 
 def _failure(stage: Stage, done: shell.Completed, answer: Any, log: Path) -> BackendError:
     said = answer.get("error", {}) if isinstance(answer, dict) else {}
-    known = diagnose(f"{said.get('message', '')}\n{done.tail}", done.exit_code)
+    first = first_failure(done.tail)
+    if first and first.rank:
+        said = {}  # of rank 0, which only lost its connection
+    code = first.exit_code if first else done.exit_code
+    full = no_room(log.parent)
+    known = diagnose(f"{said.get('message', '')}\n{done.tail}\n{full}", code)
     message, hint = said.get("message", ""), said.get("hint", "")
     if known:
-        text = f"{stage.name}: {known.cause}" + (f" ({message})" if message else "")
+        detail = message or (str(first) if first else "")
+        text = f"{stage.name}: {known.cause}" + (f" ({detail})" if detail else "")
         hint = known.hint if not hint else f"{hint}\n{known.hint}"
     elif message:
         kind = said.get("type", "")
         prefix = f"{kind}: " if kind and kind != "ProbeError" else ""
         text = f"{stage.name}: {prefix}{message}"
     else:
-        text = f"{stage.name}: the backend {done.reason}"
-    expected = said.get("type") == "ProbeError"
+        text = f"{stage.name}: {first or f'the backend {done.reason}'}"
+    expected = said.get("type") == "ProbeError" or code < 0 or (known and known.plain)
     return BackendError(
         text,
         hint=f"{hint or 'the last lines above say why'}\nwhole log: {log}",
         detail="" if expected else done.tail,
     )
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: children first, then the record."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

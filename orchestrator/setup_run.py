@@ -4,6 +4,7 @@
 and writes its files.
 """
 
+import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from orchestrator.problems import find_problems
 from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.sources import local_path
+from orchestrator.runs.layout import RunLayout
 from orchestrator.runs.record import Record, new_layout, now
 from orchestrator.settling import Settled, for_processes, settle
 
@@ -164,6 +166,16 @@ def _facts(settled: Settled, beside: Path, offline: bool) -> dict[str, Any]:
 def create(resolved: Resolved, environment: Environment) -> tuple[plan.Plan, Record]:
     """Make the run's folder and write the recipe, the rendered files and the record."""
     layout = new_layout(Path(resolved.recipe.output.directory), resolved.recipe.name)
+    try:
+        return _written(resolved, environment, layout)
+    except BaseException:
+        shutil.rmtree(layout.root, ignore_errors=True)
+        raise
+
+
+def _written(
+    resolved: Resolved, environment: Environment, layout: RunLayout
+) -> tuple[plan.Plan, Record]:
     planned = resolved.plan(layout.root, str(environment.python))
     for file in planned.files:
         write_atomic(layout.rendered / file.name, file.text)
@@ -176,7 +188,7 @@ def create(resolved: Resolved, environment: Environment) -> tuple[plan.Plan, Rec
     record.update(
         version=1,
         id=layout.id,
-        status="running",
+        status="waiting",
         recipe=resolved.recipe.name,
         recipe_file=str(resolved.origin.resolve()),
         backend=resolved.recipe.backend,

@@ -2,21 +2,24 @@
 
 A command is a list of arguments, never a shell string, and its environment is built on purpose:
 what a backend inherits from the user's shell (`PYTHONPATH`, a half-active conda, `PIP_*`) is what
-breaks it in ways that nobody finds. Each child leads its own process group, so that Ctrl-C and
-errors can end it with everything it started.
+breaks it in ways that nobody finds. Each child that we follow has a guard (`guard.py`), which ends
+it with everything it started: after Ctrl-C, after an error, and when we are killed.
 """
 
 import contextlib
 import os
 import shlex
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator import guard, locks
 from orchestrator.errors import LaunchError
 
 INHERITED = (
@@ -82,64 +85,84 @@ class Completed:
 
 @dataclass(slots=True)
 class Process:
-    """A running child in its own process group."""
+    """A running child: `pid` is its own, `popen` the guard that ends what it starts with it.
+
+    `logged` is how long its log was before.
+    """
 
     argv: tuple[str, ...]
     popen: "subprocess.Popen[bytes]"
+    pid: int
+    control: socket.socket
+    logged: int
     started: float = field(default_factory=time.monotonic)
 
-    @property
-    def pid(self) -> int:
-        """Process id, which is the group's id too."""
-        return self.popen.pid
-
     def poll(self) -> int | None:
-        """Exit code, or None while it runs."""
+        """Exit code, or None while it or anything that it started runs."""
         return self.popen.poll()
 
-    def end(self, grace: float = 10.0) -> None:
-        """End the whole group: SIGTERM, `grace` seconds to obey, then SIGKILL.
+    def end(self) -> None:
+        """End it with everything it started: SIGTERM, some seconds to obey, then SIGKILL."""
+        if self.popen.poll() is None:
+            self.popen.terminate()
+        self.wait()
 
-        The group is signalled even when its leader has gone, since what it started may live on.
-        """
-        self._signal(signal.SIGTERM)
-        deadline = time.monotonic() + grace
-        while time.monotonic() < deadline and self.popen.poll() is None:
-            time.sleep(0.05)
-        self._signal(signal.SIGKILL)
-        self.popen.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+    def wait(self) -> int:
+        """Wait for the end, and return the exit code."""
+        code = self.popen.wait()
+        if code == -signal.SIGKILL:  # was it the guard that somebody killed?
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self.control.close()
+        return code
 
 
 def start(
     argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, log: Path
 ) -> Process:
-    """Start a child whose output is appended to `log`.
+    """Start a child whose output is appended to `log`; locks that we hold last until it has ended.
 
     Raises:
-        LaunchError: the program is not there or may not be executed.
+        LaunchError: the program is not there or may not be executed, or the log cannot be written.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with log.open("ab") as output:
-            popen = subprocess.Popen(
-                list(argv),
-                env=dict(env),
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-    except OSError as error:
+    logged = log.stat().st_size if log.exists() else 0
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            popen = _guarded(argv, theirs.fileno(), env, cwd, log)
+        except OSError as error:
+            ours.close()
+            raise LaunchError(
+                f"cannot start {argv[0]}: {error.strerror or error}: {error.filename or log}",
+                hint="make the run's folder writable, with room on its disk",
+            ) from error
+    said = ours.makefile().readline().split()
+    if said[:1] != ["started"]:
+        popen.wait()
+        ours.close()
+        reason = os.strerror(int(said[1])) if said else "it was ended at once"
         raise LaunchError(
-            f"cannot start {argv[0]}: {error.strerror or error}",
+            f"cannot start {argv[0]}: {reason}",
             hint="is the environment complete? `ft backend doctor` tells",
-        ) from error
-    return Process(tuple(argv), popen)
+        )
+    return Process(tuple(argv), popen, int(said[1]), ours, logged)
+
+
+def _guarded(
+    argv: Sequence[str], control: int, env: Mapping[str, str], cwd: Path | None, log: Path
+) -> "subprocess.Popen[bytes]":
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, str(control), *argv],
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(control, *locks.held()),
+        )
 
 
 def follow(
@@ -147,7 +170,7 @@ def follow(
 ) -> Completed:
     """Wait for `process`, calling `on_poll` now and then; end it if anything is raised meanwhile.
 
-    `KeyboardInterrupt` ends the whole process group and is raised again.
+    `KeyboardInterrupt` ends everything that the process started and is raised again.
     """
     try:
         while process.poll() is None:
@@ -160,10 +183,9 @@ def follow(
     except BaseException:
         process.end()
         raise
-    process.end(grace=0)  # what the leader left behind in its group
-    return Completed(
-        process.argv, process.popen.returncode, time.monotonic() - process.started, last_lines(log)
-    )
+    code = process.wait()
+    tail = last_lines(log, since=process.logged)
+    return Completed(process.argv, code, time.monotonic() - process.started, tail)
 
 
 def capture(

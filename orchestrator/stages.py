@@ -4,21 +4,20 @@ A stage returns facts; `facts["summary"]` is the line that people see. The proce
 started by the pipeline, which hands in `run(stage, display, request)`.
 """
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from orchestrator import artifacts
+from orchestrator.checkpoints import complete_checkpoints
 from orchestrator.errors import ArtifactError, BackendError, LabelError, Suspended
 from orchestrator.exporting import make_export
 from orchestrator.fetching import fetch_all
 from orchestrator.files import read_json, write_json
 from orchestrator.labels.facts import Subject
 from orchestrator.labels.judge import Report, judge
+from orchestrator.locks import shared_folder
 from orchestrator.memory import accuracy
 from orchestrator.metrics import read_training
 from orchestrator.plan import Plan, Stage
@@ -37,7 +36,7 @@ def fetch(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     if not context.smoke:
         return fetch_all(plan.recipe, context, display.say)
     directory = Path(context.smoke["directory"])
-    with _lock(directory):
+    with shared_folder(directory, lambda: display.say("another ft makes it, waiting")):
         known = read_json(directory / FINISHED)
         if isinstance(known, dict):
             return {**known, "summary": f"tiny {context.smoke['family']} twin, made before"}
@@ -51,7 +50,7 @@ def fetch(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
 def preprocess(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     """The backend's own preprocessing, once per fingerprint."""
     folder = Path(plan.context.prepared)
-    with _lock(folder):
+    with shared_folder(folder, lambda: display.say("another ft prepares this data, waiting")):
         known = prepared_facts(folder)
         if known:
             return {**known, "reused": True, "summary": f"{known['rows']:,} rows, prepared before"}
@@ -162,7 +161,7 @@ def judge_labels(found: Report) -> None:
 def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     """Train, from the last whole checkpoint if the run was started before."""
     output, stage = plan.training_output, _stage(plan, "train")
-    checkpoints = artifacts.complete_checkpoints(output)
+    checkpoints = complete_checkpoints(output)
     resume = checkpoints[-1] if checkpoints else None
     _drop_broken(output, checkpoints)
     data = _needed_facts(plan.context.prepared)["dataset"]["train"]
@@ -174,15 +173,10 @@ def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
         "resume": str(resume) if resume else None,
         "dataset": data,  # the probe refuses to train on anything else
     }
-    answer = run(stage, display, request)
+    answer = _trained_before(plan) or run(stage, display, request)
     _suspended(plan, answer)
     _judge_training(plan, answer)
-    lora = plan.recipe.adapter.type == "lora"
-    made = (
-        artifacts.check_adapter(output, plan.recipe.adapter.rank)
-        if lora
-        else artifacts.check_model(output)
-    )
+    made = _made(plan)
     facts: dict[str, Any] = {**answer, "artifact": made, "resumed_from": str(resume or "") or None}
     facts["memory"] = accuracy.beside(plan, answer.get("peak_memory"))
     training = read_training(plan.layout.events)
@@ -200,6 +194,34 @@ def met(event: Mapping[str, Any]) -> str:
     """The line about the look at all processes before a training."""
     hosts = event.get("hosts") or []
     return f"{event.get('ranks')} processes on {', '.join(hosts)} found each other and add up"
+
+
+def _made(plan: Plan) -> dict[str, Any]:
+    """What training wrote, judged.
+
+    Raises:
+        ArtifactError: it is not whole.
+    """
+    if plan.recipe.adapter.type == "lora":
+        return artifacts.check_adapter(plan.training_output, plan.recipe.adapter.rank)
+    return artifacts.check_model(plan.training_output)
+
+
+def _trained_before(plan: Plan) -> dict[str, Any] | None:
+    """What a training answered that reached its last step, if only the marker is missing.
+
+    `ft` was killed, or the disk was full, between the two: days of work must not be done again.
+    """
+    answer = read_json(plan.layout.result("train"))
+    if not isinstance(answer, dict) or "error" in answer:
+        return None
+    step, wanted = answer.get("global_step") or 0, answer.get("max_steps") or 0
+    try:
+        _judge_training(plan, answer)
+        _made(plan)
+    except (ArtifactError, BackendError):
+        return None
+    return answer if step >= wanted else None
 
 
 def _suspended(plan: Plan, answer: Mapping[str, Any]) -> None:
@@ -295,15 +317,3 @@ def _stage(plan: Plan, name: str) -> Stage:
     stage = plan.stage(name)
     assert stage is not None
     return stage
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """One process at a time makes a shared folder; the others wait and find it done."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder.parent / f".{folder.name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

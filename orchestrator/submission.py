@@ -18,7 +18,8 @@ from orchestrator.errors import FtError
 from orchestrator.files import write_atomic
 from orchestrator.launchers import queue, slurm
 from orchestrator.plan import Plan
-from orchestrator.runs.record import Record, locked
+from orchestrator.runs.lock import locked
+from orchestrator.runs.record import Record
 
 
 def enter(site: Site, backend: str, *, activate: bool = True) -> None:

@@ -11,10 +11,10 @@ import pytest
 from orchestrator.artifacts import (
     check_adapter,
     check_model,
-    complete_checkpoints,
     read_header,
     read_weights,
 )
+from orchestrator.checkpoints import complete_checkpoints
 from orchestrator.errors import ArtifactError
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.data_check.guess import guess
 from orchestrator.recipe.load import load
+from orchestrator.runs.layout import RunLayout
 from orchestrator.yaml_out import dump
 from tests.helpers import ROOT, document, ft, write_recipe
 
@@ -124,6 +125,9 @@ def run(folder: Path, name: str, loss: float, release: str) -> Path:
     record = {"status": "done", "environment": {"release": release}, "fingerprint": "data-1",
               "stages": {"train": {"status": "done", "facts": facts}}}  # fmt: skip
     (root / "run.json").write_text(json.dumps(record))
+    marker = RunLayout(root).marker("train")
+    marker.parent.mkdir(exist_ok=True)
+    marker.write_text(json.dumps({"stage": "train", "facts": facts}))
     return root
 
 

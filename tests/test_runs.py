@@ -13,11 +13,10 @@ from orchestrator.backends.base import Target
 from orchestrator.errors import LaunchError, UsageError
 from orchestrator.plan import Context, build
 from orchestrator.runs.layout import RunLayout
+from orchestrator.runs.lock import is_locked, locked
 from orchestrator.runs.record import (
     Record,
     find_run,
-    is_locked,
-    locked,
     new_layout,
     open_record,
     run_folders,
@@ -95,7 +94,9 @@ def test_a_run_is_running_only_while_its_lock_is_held(tmp_path: Path) -> None:
     with locked(record.layout):
         assert open_record(record.layout.root).status == "running"
         code = (
-            "import sys; from pathlib import Path; from orchestrator.runs.record import *\n"
+            "import sys; from pathlib import Path\n"
+            "from orchestrator.runs.record import open_record\n"
+            "from orchestrator.runs.lock import locked\n"
             "from orchestrator.errors import LaunchError\n"
             f"r = open_record(Path({str(record.layout.root)!r}))\n"
             "try:\n    locked(r.layout).__enter__()\n"

@@ -40,6 +40,15 @@ def test_output_goes_to_the_log_and_its_end_is_kept(tmp_path: Path) -> None:
     assert (done.exit_code, done.tail, done.reason) == (3, "one\n30%", "ended with exit code 3")
 
 
+def test_what_another_process_said_before_is_not_taken_for_the_cause(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for line in ("No space left", "a bug"):
+        process = shell.start([sys.executable, "-c", f"print({line!r})"], env={}, log=log)
+        done = shell.follow(process, log=log)
+    assert done.tail == "a bug"
+    assert log.read_text().splitlines() == ["No space left", "a bug"]
+
+
 def test_program_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match="cannot start"):
         shell.start(["/none"], env={}, log=tmp_path / "l")

@@ -327,21 +327,23 @@ def test_a_run_of_this_machine_is_ended_by_its_process(tmp_path: Path) -> None:
     record = Record(new_layout(tmp_path, "x"), {})
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from orchestrator.runs.record import locked, open_record\n"
+        "from orchestrator.runs.lock import locked\n"
+        "from orchestrator.runs.record import open_record\n"
         f"record = open_record(Path({str(record.layout.root)!r}))\n"
         "with locked(record.layout): print('held', flush=True); time.sleep(60)\n"
     )
-    record.update(status="running")
+    record.update(status="running", host=socket.gethostname())
     with subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout
         process.stdout.readline()
-        record.update(pid=process.pid, host="elsewhere")
+        here = record.layout.lock.read_text()
+        record.layout.lock.write_text(here.replace(socket.gethostname(), "elsewhere"))
         with pytest.raises(UsageError, match="runs on elsewhere"):
             end(record)
-        record.update(host=socket.gethostname())
+        record.layout.lock.write_text(here)
         assert end(record).status == "died"
         assert process.wait() < 0
     assert end(record).status == "died"

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from orchestrator.clusters.site import Site
     from orchestrator.pipeline import Pipeline
     from orchestrator.recipe.load import Loaded
+    from orchestrator.runs.record import Record
     from orchestrator.setup_run import Resolved
 
 
@@ -114,9 +115,13 @@ def reopen(run: Path, *, install: bool = True, offline: bool = False) -> "Pipeli
     from orchestrator.pipeline import Pipeline
     from orchestrator.plan import Context, build
     from orchestrator.recipe.load import load as load_file
-    from orchestrator.runs.record import locked, open_record
+    from orchestrator.runs.lock import locked
+    from orchestrator.runs.record import open_record
 
     record = open_record(run)
+    if record.recovered:
+        ui.note("run.json could not be read: its last version but one is used, with the markers")
+    _take_over(record)
     if "context" not in record.document:
         raise UsageError(f"{run} was never started", hint="start a new run from the recipe")
     recipe = load_file(record.layout.recipe).recipe
@@ -134,6 +139,26 @@ def reopen(run: Path, *, install: bool = True, offline: bool = False) -> "Pipeli
             write_atomic(record.layout.rendered / file.name, file.text)
     ui.note(f"run: {record.layout.root}", style="bold")
     return Pipeline(planned, record, environment)
+
+
+def _take_over(record: "Record") -> None:
+    """Before a run that another host says to work on is resumed here.
+
+    Raises:
+        LaunchError: it is still at it.
+    """
+    from orchestrator import ui
+    from orchestrator.errors import LaunchError
+    from orchestrator.runs.lock import left_alone
+
+    if not record.elsewhere:
+        return
+    ui.note(f"{record.elsewhere} worked on this run; waiting whether it still does ...")
+    if not left_alone(record.layout):
+        raise LaunchError(
+            f"{record.layout.id} is at work on {record.elsewhere}",
+            hint="wait for it, or end it there",
+        )
 
 
 def run_named(name: str) -> Path | None:

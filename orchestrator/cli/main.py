@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -65,10 +65,13 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # so it is in what a script starts with `&`; `kill -INT` must end a run there too
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    from orchestrator.ui import Lasting
+
+    sys.stderr = cast("TextIO", Lasting(sys.stderr))
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:  # a pipe that nobody reads, a full disk
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
 
@@ -92,6 +95,13 @@ def run(arguments: list[str]) -> int:
         return int(leaving.exit_code)
     except BrokenPipeError:
         return int(Exit.OK)
+    except OSError as error:
+        from orchestrator.files import STORAGE, unwritable
+
+        if error.errno not in STORAGE:
+            return _bug(error)
+        _report(unwritable(error, error.filename or "the output"), written=bool(error.filename))
+        return int(Exit.LAUNCH)
     except Exception as error:
         usage = getattr(error, "show", None)
         if callable(usage) and hasattr(error, "exit_code"):  # click's own usage errors
@@ -104,13 +114,16 @@ def run(arguments: list[str]) -> int:
         return _bug(error)
 
 
-def _report(error: FtError) -> None:
-    """An expected failure: for people on stderr, and as the JSON document if one was asked for."""
+def _report(error: FtError, *, written: bool = True) -> None:
+    """An expected failure: for people on stderr, and as the JSON document if one was asked for.
+
+    Without `written` there is no stdout to put a document on.
+    """
     from orchestrator import ui
     from orchestrator.findings import RecipeError
 
     findings = error.findings if isinstance(error, RecipeError) else ()
-    if ui.screen.json_mode:
+    if ui.screen.json_mode and written:
         ui.emit(
             {
                 "error": {

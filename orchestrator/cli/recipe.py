@@ -256,7 +256,7 @@ def settle(record: "Record", on_oom: str | None) -> None:
     """
     from orchestrator.files import write_atomic
     from orchestrator.recipe.load import load as load_file
-    from orchestrator.runs.record import locked
+    from orchestrator.runs.lock import locked
     from orchestrator.yaml_out import dump
 
     if on_oom is None:

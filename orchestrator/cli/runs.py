@@ -34,7 +34,12 @@ def opened(name: str, directory: Path) -> "Record":
     folder = find_run(name, directory)
     if folder is None:
         raise UsageError(f"there is no run {name}", hint="`ft runs list` shows runs")
-    return open_record(folder)
+    record = open_record(folder)
+    if record.recovered:
+        from orchestrator import ui
+
+        ui.note("run.json cannot be read: this is its last version but one, with the markers")
+    return record
 
 
 @app.command("list")
@@ -86,13 +91,18 @@ def show(run: Run, directory: Directory = Path("runs"), as_json: AsJson = False)
     record = opened(run, directory)
     found = live(record)
     folder = record.layout.root
-    document = {**record.document, "status": found.status, "path": str(folder)}
+    document = {
+        **record.document,
+        "status": found.status,
+        "reason": found.reason,
+        "path": str(folder),
+    }
     if as_json:
         ui.emit(document)
         return
     ui.say(f"{record.layout.id}: {found.status}")
-    if document.get("error"):
-        ui.say(f"error: {document['error']}")
+    if found.reason:
+        ui.say(f"{'error' if found.status == 'failed' else 'why'}: {found.reason}")
     _stages(document)
     _attempts(document)
     ui.say(f"folder: {folder}")

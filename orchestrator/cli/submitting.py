@@ -215,7 +215,7 @@ def _wait_for_the_one_before(record: "Record", seconds: float = 180.0) -> None:
     """A requeued job may start while what is left of its first start still ends on a lost node."""
     import time
 
-    from orchestrator.runs.record import is_locked
+    from orchestrator.runs.lock import is_locked
 
     deadline = time.monotonic() + seconds
     while is_locked(record.layout) and time.monotonic() < deadline:
@@ -258,7 +258,8 @@ def _again(record: "Record", identity: str, limit: int, error: "Suspended") -> N
 
 def _give_up(record: "Record", message: str) -> NoReturn:
     from orchestrator.errors import JobError
-    from orchestrator.runs.record import locked, open_record
+    from orchestrator.runs.lock import locked
+    from orchestrator.runs.record import open_record
 
     error = JobError(
         message,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from orchestrator import ui
+from orchestrator import locks, ui
 from orchestrator.errors import BackendEnvironmentError
 
 
@@ -31,7 +31,8 @@ def held(path: Path, *, wait: bool = True) -> Iterator[bool]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
             raise _unusable(path, error) from error
-        yield True
+        with locks.holding(handle.fileno()):
+            yield True
 
 
 def _opened(path: Path) -> TextIO:

@@ -249,7 +249,7 @@ def _run_uv(
     Raises:
         BackendEnvironmentError: uv failed; says the likely cause and the last lines.
     """
-    argv = uv.command(*arguments, leashed=True)
+    argv = uv.command(*arguments)
     start = log.stat().st_size if log.exists() else 0
     process = shell.start(argv, env=env, cwd=Path("/"), log=log)
     with ui.progress(transient=True) as bar:

@@ -17,17 +17,8 @@ from orchestrator import shell
 from orchestrator.environments import indexes
 from orchestrator.errors import BackendEnvironmentError
 
-# Ends uv when we are killed: an uv that lived on would write into the folder that the next install
-# is about to clear. 1 is PR_SET_PDEATHSIG; the parent may have gone before it was set.
-LEASH = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-os.getppid() == int(sys.argv[1]) or sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
-
-def command(*arguments: str, leashed: bool = False) -> list[str]:
+def command(*arguments: str) -> list[str]:
     """The command line of uv.
 
     Raises:
@@ -41,9 +32,6 @@ def command(*arguments: str, leashed: bool = False) -> list[str]:
         raise BackendEnvironmentError(
             "uv is not where ft is installed", hint=f"{sys.executable} -m pip install uv"
         ) from error
-    if leashed and sys.platform == "linux":
-        start = [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid())]
-        return [*start, program, *arguments]
     return [program, *arguments]
 
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator import artifacts, stages, ui, yaml_out
+from orchestrator import stages, ui, yaml_out
+from orchestrator.checkpoints import complete_checkpoints
 from orchestrator.errors import LaunchError
 from orchestrator.files import write_atomic
 from orchestrator.memory import accuracy, planning
@@ -37,7 +38,7 @@ def train(
         OutOfMemory: the recipe says to stop, or nothing is left to try.
     """
     while True:
-        before = artifacts.complete_checkpoints(plan.training_output)
+        before = complete_checkpoints(plan.training_output)
         attempt: Attempt = {"resumed_from": str(before[-1]) if before else None}
         begin = time.monotonic()
         try:

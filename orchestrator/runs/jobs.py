@@ -9,7 +9,6 @@ forgets.
 import contextlib
 import os
 import signal
-import socket
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,8 @@ from orchestrator.clusters.prelude import Stop
 from orchestrator.errors import Exit, JobError, LaunchError, UsageError
 from orchestrator.launchers import queue
 from orchestrator.launchers.queue import JobState
-from orchestrator.runs.record import Record, Status, locked, now, open_record
+from orchestrator.runs.lock import holder, is_locked, locked
+from orchestrator.runs.record import Record, Status, now, open_record
 
 FINAL = frozenset({"done", "failed", "cancelled", "timeout"})
 ACTIVE = frozenset({"queued", "running"})
@@ -64,7 +64,7 @@ def live(record: Record, *, every_job: bool = False) -> Live:
     """
     jobs = jobs_of(record)
     if not jobs:
-        return Live(record.status, str(record.document.get("error") or ""), ())
+        return _here(record)
     status: Status = record.document.get("status", "failed")
     states: dict[str, JobState | None] = {}
     if status in FINAL:
@@ -76,6 +76,20 @@ def live(record: Record, *, every_job: bool = False) -> Live:
     if every_job:
         states |= {job["id"]: queue.look(job["id"]) for job in jobs if job["id"] not in states}
     return Live(status, reason, tuple((job, states.get(job["id"])) for job in jobs))
+
+
+def _here(record: Record) -> Live:
+    """A run whose stages are processes, of this machine or of another."""
+    status = record.status
+    reason = str(record.document.get("error") or "")
+    if status == "died":
+        reason = f"ft was killed; go on with: ft recipe run --resume {record.layout.id}"
+        for stage in record.document.get("stages", {}).values():
+            if stage.get("status") == "running":
+                stage["status"] = "died"
+    elif status == "running" and record.elsewhere and not is_locked(record.layout):
+        reason = f"not confirmed: {record.elsewhere} said so, and cannot be asked from here"
+    return Live(status, reason, ())
 
 
 def _judge(
@@ -212,12 +226,18 @@ def end(record: Record) -> Live:
 
 
 def _interrupt(record: Record) -> None:
-    """Ask the `ft` that works on a run of this machine to end, as Ctrl-C would."""
-    host, pid = record.document.get("host"), record.document.get("pid")
-    if host != socket.gethostname() or not isinstance(pid, int):
+    """Ask the `ft` that works on a run of this machine to end, as Ctrl-C would.
+
+    One that was killed is not asked: its number may be another program's by now, and what it had
+    started is ending.
+    """
+    found = holder(record.layout)
+    if found is None or not found.here:
+        where = found.host if found else record.elsewhere
         raise UsageError(
-            f"{record.layout.id} runs on {host or 'another machine'}",
+            f"{record.layout.id} runs on {where or 'another machine'}",
             hint="cancel it there, or press Ctrl-C where it runs",
         )
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
+    if found.alive:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(found.pid, signal.SIGTERM)

@@ -26,6 +26,11 @@ class RunLayout:
         return self.root / "run.json"
 
     @property
+    def record_before(self) -> Path:
+        """`run.json` as it was before its last change."""
+        return self.root / ".run.json.before"
+
+    @property
     def events(self) -> Path:
         """One JSON object per line, from `ft` and from the backend."""
         return self.root / "events.jsonl"

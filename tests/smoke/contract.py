@@ -52,9 +52,11 @@ class Place:
         return ft(*arguments, cwd=self.work, before=before, **self.environ)
 
     @contextlib.contextmanager
-    def started(self, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
+    def started(
+        self, *arguments: str, runs: Path | None = None, run: Path | None = None
+    ) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
         """Start `ft recipe run` here; give the process and, as soon as it is there, its run."""
-        runs = self.work / "runs"
+        runs = runs or self.work / "runs"
         before = set(runs.iterdir()) if runs.is_dir() else set()
         process = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.cli.main", "recipe", "run", *arguments],
@@ -65,7 +67,7 @@ class Place:
             text=True,
         )
         try:
-            new = wait_for(
+            new = run or wait_for(
                 lambda: next((r for r in runs.iterdir() if r not in before and record(r)), None),
                 alive=process,
             )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .checkpoint import know_numbered_cpus, list_files, rotate_by_step
 from .request import Result, rank
 
 NUMBERS = ("loss", "learning_rate", "grad_norm")
@@ -78,7 +79,7 @@ class Recorder:
         work: "Work | None" = None,
     ) -> None:
         """Note one trainer event; ``work`` is what was computed since the previous log."""
-        self.ended = time.time()
+        self.ended = time.monotonic()
         if self.started is None:
             self.started, self.first_step = self.ended, state.global_step
         values = {key: number(value) for key, value in (logs or {}).items()}
@@ -263,15 +264,35 @@ class StopFile:
         return bool(answer.item())
 
 
+def wait_for_all(device: Any) -> None:
+    """Go on when every rank is here. Every rank must call this at the same place."""
+    import torch
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(torch.zeros(1, device=device))
+
+
 def callback(recorder: Recorder) -> Any:
     """A Trainer callback that feeds the recorder."""
     from transformers import TrainerCallback
+
+    rotate_by_step()
+    know_numbered_cpus()
 
     class Record(TrainerCallback):  # type: ignore[misc]
         """One method per trainer event."""
 
         def __init__(self) -> None:
             self.meter = TokenMeter()
+            self.saved: int | None = None
+
+        def seal(self, args: Any) -> None:
+            """List what was saved, once all ranks and all callbacks are done with it."""
+            if self.saved is not None:
+                wait_for_all(args.device)
+                list_files(Path(args.output_dir) / f"checkpoint-{self.saved}", self.saved)
+                self.saved = None
 
         def on_train_begin(
             self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
@@ -283,6 +304,9 @@ def callback(recorder: Recorder) -> Any:
             recorder.record("train_begin", args, state)
             if model is not None:
                 self.meter.watch(model)
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.seal(args)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.meter.step()
@@ -306,8 +330,10 @@ def callback(recorder: Recorder) -> Any:
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.meter.pause()
             recorder.record("save", args, state)
+            self.saved = state.global_step
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.seal(args)
             recorder.record("train_end", args, state)
             recorder.peak = peak_over_ranks(args.device)
 
