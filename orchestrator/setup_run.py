@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator import __version__, fingerprint, hardware, plan, shell, smoke, yaml_out
+from orchestrator import __version__, fetching, fingerprint, hardware, plan, shell, smoke, yaml_out
 from orchestrator.backends import capabilities
 from orchestrator.backends.base import Paths, Rendered, Target
 from orchestrator.backends.registry import BACKENDS
@@ -22,10 +22,11 @@ from orchestrator.environments.locks import RELEASES
 from orchestrator.errors import BackendEnvironmentError, LaunchError
 from orchestrator.files import read_json, write_atomic
 from orchestrator.findings import Finding, RecipeError
+from orchestrator.hub.cache import Repository
 from orchestrator.problems import find_problems
 from orchestrator.recipe.load import Loaded
-from orchestrator.recipe.models import Recipe
-from orchestrator.recipe.sources import local_path
+from orchestrator.recipe.models import Recipe, Source
+from orchestrator.recipe.sources import is_snapshot, local_path
 from orchestrator.runs.record import Record, new_layout, now
 
 PROBE = Path(__file__).resolve().parent / "probe" / "stage.py"
@@ -85,10 +86,24 @@ def resolve(
         facts = _smoke_facts(recipe, family)
     else:
         facts = _facts(recipe, beside, offline, site)
-    if site:
-        prepared = str(site.data / "prepared" / Path(facts["prepared"]).name)
-        facts |= {**site.facts(recipe), "prepared": prepared}
-    return Resolved(recipe, loaded.file, tuple(findings), changes, facts)
+    return Resolved(recipe, loaded.file, tuple(findings), changes, _on_site(facts, recipe, site))
+
+
+def pinned(resolved: Resolved, site: Site) -> Resolved:
+    """The same with model and data where fetching has put them, so that no job asks the hub.
+
+    `datasets` loads a data set of the hub offline only if it has prepared it before; a folder with
+    the same files it always loads.
+    """
+    facts = _facts(resolved.recipe, resolved.origin.resolve().parent, offline=True, site=site)
+    return replace(resolved, facts=_on_site(facts, resolved.recipe, site))
+
+
+def _on_site(facts: dict[str, Any], recipe: Recipe, site: Site | None) -> dict[str, Any]:
+    if site is None:
+        return facts
+    prepared = str(site.data / "prepared" / Path(facts["prepared"]).name)
+    return {**facts, **site.facts(recipe), "prepared": prepared}
 
 
 def _model_type(recipe: Recipe, beside: Path) -> str:
@@ -131,9 +146,11 @@ def _smoke_facts(recipe: Recipe, family: str) -> dict[str, Any]:
 
 def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None) -> dict[str, Any]:
     found = () if site else hardware.gpus()
-    base = local_path(recipe.model.base, beside)
-    sources = [(s.path, local_path(s.path, beside)) for s in recipe.data.sources]
-    others = [(s.path, local_path(s.path, beside)) for s in recipe.data.validation_sources]
+    base = local_path(recipe.model.base, beside) or (
+        _cached(fetching.base_of(recipe)) if offline else None
+    )
+    sources = [(s.path, _data_path(s, beside, offline)) for s in recipe.data.sources]
+    others = [(s.path, _data_path(s, beside, offline)) for s in recipe.data.validation_sources]
     template = (
         local_path(recipe.data.chat_template, beside)
         if recipe.data.chat_template.endswith(".jinja")
@@ -143,9 +160,10 @@ def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None
     deepspeed = local_path(own, beside) if own else None
     # with the path: axolotl's own hash of prepared data has it in it, the content is in ours
     contents = [
-        f"{path}:{fingerprint.file_digest(path)}" if path else name
+        name if path is None else str(path) if is_snapshot(path)
+        else f"{path}:{fingerprint.file_digest(path)}"
         for name, path in (*sources, *others)
-    ]
+    ]  # fmt: skip
     name = fingerprint.prepared_name(
         recipe,
         release=RELEASES[recipe.backend],
@@ -167,6 +185,19 @@ def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None
         "offline": offline or all_local,
         "visible_gpu": found[0].index if alone else "",
     }
+
+
+def _data_path(source: Source, beside: Path, offline: bool) -> Path | None:
+    """Where a source is: a file or folder, offline also in the hub's cache."""
+    found = local_path(source.path, beside)
+    if found or not offline or source.format == "registered":
+        return found
+    return _cached(fetching.data_of(source))
+
+
+def _cached(repository: Repository) -> Path | None:
+    folder = fetching.cached(repository)
+    return Path(folder) if folder else None
 
 
 def create(resolved: Resolved, environment: Environment) -> tuple[plan.Plan, Record]:

@@ -97,6 +97,7 @@ def run_on(
 ) -> None:
     """Fetch here, then submit the rest; or only print the scripts."""
     from orchestrator.cli.common import resolve, start
+    from orchestrator.cli.fetching import fetched_and_pinned
     from orchestrator.setup_run import planned_only
     from orchestrator.submission import enter, jobs
 
@@ -107,6 +108,8 @@ def run_on(
         planned = planned_only(resolved)
         show_scripts(planned, jobs(planned, where), as_json=as_json)
         return
+    if not smoke:
+        resolved = fetched_and_pinned(resolved, where, offline=offline)
     pipeline = start(resolved, install=install)
     submit(pipeline, where, as_json=as_json)
 

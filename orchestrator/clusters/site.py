@@ -109,12 +109,7 @@ class Site:
                 field="training.save",
                 fix="--set training.save=4/epoch",
             )
-        if self.cluster.offline:
-            yield from self._unreachable(recipe)
-
-    def _unreachable(self, recipe: Recipe) -> Iterator[Finding]:
-        """`datasets` loads a hub data set offline only from its own cache, not from the hub's."""
-        if recipe.output.push_to_hub:
+        if self.cluster.offline and recipe.output.push_to_hub:
             yield Finding(
                 "FT245",
                 "error",
@@ -122,13 +117,3 @@ class Site:
                 field="output.push_to_hub",
                 fix="--set output.push_to_hub=null, and `hf upload` the export afterwards",
             )
-        for index, source in enumerate(() if self.prepare_here else recipe.data.sources):
-            hub = "/" in source.path and not Path(source.path).suffix
-            if hub and not Path(source.path).exists() and source.format != "registered":
-                yield Finding(
-                    "FT245",
-                    "warning",
-                    f"{source.path} is on the hub, which the nodes of {self.name} cannot reach",
-                    field=f"data.sources[{index}].path",
-                    fix="--prepare-here does what needs it on the login node",
-                )
