@@ -2,14 +2,26 @@
 
 from typing import Any
 
-from orchestrator import shell, ui
+from orchestrator import hardware, shell, ui
+from orchestrator.clusters.site import Site
+from orchestrator.errors import UsageError
 from orchestrator.memory import planning
 from orchestrator.plan import Plan
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
+def memory_of(plan: Plan, site: Site | None) -> planning.MemoryPlan | None:
+    """The memory plan for the GPUs of a cluster, or those seen here; None if it cannot be made."""
+    if site is None:
+        return planning.of_plan(plan, planning.seen(hardware.gpus()))
+    try:
+        there = site.gpus(plan.recipe)
+    except UsageError:  # the profile does not say which GPUs: estimated without comparing
+        there = None
+    return planning.of_plan(plan, there, site.host_memory)
+
+
+def plan_document(plan: Plan, memory: planning.MemoryPlan | None) -> dict[str, Any]:
     """The JSON document of `ft recipe plan`."""
-    memory = planning.of_plan(plan)
     return {
         "recipe": plan.recipe.name,
         "backend": plan.recipe.backend,
@@ -33,7 +45,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: Plan, memory: planning.MemoryPlan | None) -> None:
     """Files first, then what is done with them."""
     from rich.rule import Rule
     from rich.syntax import Syntax
@@ -53,6 +65,5 @@ def show_plan(plan: Plan) -> None:
             ui.raw(f"   {variables}{shell.shown(stage.argv)}")
     ui.say(f"run folder: {plan.context.root}")
     ui.say(f"prepared data: {plan.context.prepared}")
-    memory = planning.of_plan(plan)
     if memory:
         ui.say(f"memory: {planning.short(memory)}; details: ft plan memory")

@@ -27,6 +27,7 @@ from orchestrator.problems import find_problems
 from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe, Source
 from orchestrator.recipe.sources import is_snapshot, local_path
+from orchestrator.runs.pace import earlier
 from orchestrator.runs.record import Record, new_layout, now
 
 PROBE = Path(__file__).resolve().parent / "probe" / "stage.py"
@@ -74,7 +75,8 @@ def resolve(
     if not smoke_run and not site:
         findings += placed(list(hardware.problems(loaded.recipe, hardware.gpus())), loaded)
     if site and not smoke_run:
-        findings += placed(list(site.problems(loaded.recipe)), loaded)
+        pace = earlier(loaded.recipe, site.name, site.target(loaded.recipe).processes)
+        findings += placed(list(site.problems(loaded.recipe, pace)), loaded)
     if site:  # nobody is there to answer a job's question for a key
         findings = [replace(f, level="error") if f.code == "FT231" else f for f in findings]
     if has_errors(findings):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 On = Annotated[
     str | None,
     typer.Option(
-        "--on", metavar="CLUSTER", help="Submit it there; see `ft cluster list`.",
+        "--on", metavar="CLUSTER", help="On this cluster; see `ft cluster list`.",
         autocompletion=complete_cluster,
     ),
 ]  # fmt: skip

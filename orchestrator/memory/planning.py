@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.backends.base import Target
 from orchestrator.errors import UsageError
 from orchestrator.files import read_json
-from orchestrator.hardware import Gpu, gpus
+from orchestrator.hardware import Gpu
 from orchestrator.memory import automatic, fit, lookup
 from orchestrator.memory.gpus import GIB, Gpus
 from orchestrator.memory.model import read
@@ -95,7 +95,7 @@ def own_deepspeed(recipe: Recipe, beside: Path) -> Mapping[str, Any] | None:
     return config if isinstance(config, dict) else None
 
 
-def of_plan(plan: Plan) -> MemoryPlan | None:
+def of_plan(plan: Plan, on: Gpus | None, host: int | None = None) -> MemoryPlan | None:
     """The memory plan beside the plan of a run; None for a smoke run or an unknown model.
 
     Without a network: the config is the local model's, the cache's or the table's.
@@ -109,7 +109,7 @@ def of_plan(plan: Plan) -> MemoryPlan | None:
     found = lookup.offline(recipe, Path.cwd())
     try:
         own = read_json(Path(plan.context.deepspeed)) if plan.context.deepspeed else None
-        return of_recipe(recipe, found, seen(gpus()), deepspeed=own) if found else None
+        return of_recipe(recipe, found, on, host=host, deepspeed=own) if found else None
     except UsageError:  # a config of something else than a language model
         return None
 
