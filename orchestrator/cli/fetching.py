@@ -1,5 +1,6 @@
 """`ft fetch`: have model and data here, in a cluster's scratch folder, or in a bundle."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from orchestrator.cli.common import (
     SmokeFlag,
     complete_recipe,
     json_mode,
+    load,
     resolve,
     run_named,
 )
@@ -39,32 +41,65 @@ On = Annotated[
 ]  # fmt: skip
 
 
+Bundle = Annotated[
+    Path | None,
+    typer.Option("--bundle", metavar="DIR", help="Gather everything here, for another site."),
+]
+FromBundle = Annotated[
+    Path | None,
+    typer.Option("--from-bundle", metavar="DIR", help="Check a bundle and put it in place."),
+]
+NoWheels = Annotated[
+    bool, typer.Option("--no-wheels", help="With --bundle: without the backend's packages.")
+]
+Torch = Annotated[
+    str, typer.Option("--torch", help="With --bundle: build of torch, auto, cpu or cuda.")
+]
+
+
 def fetch(
     target: Target = None,
     overrides: Overrides = None,
     backend: BackendName = None,
     smoke: SmokeFlag = False,
     on: On = None,
+    bundle: Bundle = None,
+    from_bundle: FromBundle = None,
+    no_wheels: NoWheels = False,
+    torch: Torch = "auto",
     no_install: NoInstall = False,
     offline: OfflineFlag = False,
     as_json: AsJson = False,
 ) -> None:
     """Download the model and the data, each file checked by size and hash."""
+    from orchestrator.cli import bundling
     from orchestrator.cli.stages import walk
     from orchestrator.errors import UsageError
 
     json_mode(as_json)
+    if from_bundle:
+        if target or bundle or overrides or backend or smoke or no_wheels:
+            raise UsageError("--from-bundle takes the recipe of the bundle", hint="leave the rest")
+        bundling.unpack(from_bundle, on, as_json=as_json)
+        return
     if target is None:
         raise UsageError("name a recipe or a run", hint="ft fetch RECIPE")
-    if on is None:
+    if on is None and bundle is None:
         walk("fetch", target, overrides, backend, smoke=smoke, install=not no_install,
              offline=offline, as_json=as_json)  # fmt: skip
         return
-    if run_named(target):
-        raise UsageError("a run has its model and data", hint="name the recipe")
-    if smoke:
-        raise UsageError("--smoke fetches nothing", hint="leave --on or --smoke out")
-    _to_cluster(on, target, overrides, backend, offline=offline, as_json=as_json)
+    if run_named(target) or smoke or (on and bundle):
+        raise UsageError(
+            "--on and --bundle are for a recipe, and exclude each other and --smoke",
+            hint="ft fetch RECIPE --on CLUSTER, or ft fetch RECIPE --bundle DIR",
+        )
+    if bundle:
+        loaded = load(target, overrides, backend)
+        bundling.pack(
+            loaded, bundle, wheels=not no_wheels, torch=torch, offline=offline, as_json=as_json
+        )
+    elif on:
+        _to_cluster(on, target, overrides, backend, offline=offline, as_json=as_json)
 
 
 def _to_cluster(

@@ -138,7 +138,7 @@ def test_chain_of_jobs_makes_a_model(place: SlurmPlace, chain: Path) -> None:
     assert "✔ train" in place.ft("runs", "logs", chain).out
     assert "✔ export" in place.ft("runs", "logs", "-f", chain).out
     assert place.ft("runs", "logs", chain, "train").out
-    assert place.ft("runs", "list", "--json").json[0]["status"] == "done"
+    assert place.ft("runs", "list", "--json").json[-1]["status"] == "done"
 
 
 @pytest.mark.parametrize("backend", ["llamafactory", "axolotl"])
