@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import UsageError
 from orchestrator.recipe.models import Recipe
-from orchestrator.runs.record import Record, open_record, run_folders
+from orchestrator.runs.record import Record, readable_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +34,10 @@ class Pace:
 
 def earlier(recipe: Recipe, cluster: str, processes: int) -> Pace | None:
     """The pace of the latest whole training of this recipe, as spread as now, on that cluster."""
-    for folder in reversed(run_folders(Path(recipe.output.directory))):
-        try:
-            found = _pace(open_record(folder), recipe, cluster, processes)
-        except UsageError:  # a broken record; `ft runs list` shows it
-            continue
-        if found:
-            return found
-    return None
+    found = None
+    for record in readable_runs(Path(recipe.output.directory)):
+        found = _pace(record, recipe, cluster, processes) or found
+    return found
 
 
 def _pace(record: Record, recipe: Recipe, cluster: str, processes: int) -> Pace | None:

@@ -145,6 +145,13 @@ def run_folders(directory: Path) -> list[Path]:
     return sorted(root for root in directory.iterdir() if (root / "run.json").is_file())
 
 
+def readable_runs(directory: Path) -> Iterator[Record]:
+    """The records in a folder, oldest first; a broken one is left to `ft runs list`."""
+    for folder in run_folders(directory):
+        with contextlib.suppress(UsageError):
+            yield open_record(folder)
+
+
 def summary(record: Record) -> Mapping[str, Any]:
     """One line of `ft runs list`."""
     document = record.document

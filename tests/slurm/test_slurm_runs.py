@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def recipe(place: SlurmPlace, tiny: Path, hub: Hub) -> Callable[..., Path]:
 def chain(place: SlurmPlace, recipe: Callable[..., Path]) -> Path:
     """A whole run with model and data of the hub, made once."""
     file = recipe("chain", **{"model.base": "user/tiny", "output.merge": True,
-                              "output.export": True})  # fmt: skip
+                              "output.export": True, "tracking.type": "wandb"})  # fmt: skip
     run = submitted(place, file, "--on", "toy")
     waited = place.ft("runs", "wait", run, "--timeout", "500", "--json")
     assert waited.code == 0, (waited.err, waited.out, said(run))
@@ -129,6 +130,7 @@ def test_chain_of_jobs_makes_a_model(place: SlurmPlace, chain: Path) -> None:
     assert not {"HF_HUB_OFFLINE", "HF_HOME", "TMPDIR"} & set(environment["removed"])
     assert document["context"]["prepared"].startswith(str(place.scratch))
     assert not list((place.scratch / "tmp").iterdir())
+    assert list(chain.glob("wandb/offline-run-*/*.wandb"))  # `ft runs sync` looks there
     fetched = {entry["id"]: entry for entry in document["stages"]["fetch"]["facts"]["fetched"]}
     assert set(fetched) == {"user/tiny", "user/words"}
     assert fetched["user/tiny"]["path"].startswith(str(place.scratch / "hf/hub"))
@@ -166,6 +168,7 @@ def started_again(place: SlurmPlace, run: Path, times: int) -> None:
         return bool(job["restarts"] == times)
 
     wait_for(restarts, 90)
+    time.sleep(2)  # a start within the second in which its credential was revoked would fail
     with contextlib.suppress(subprocess.CalledProcessError):  # it runs already
         place.slurm("scontrol", "update", f"jobid={job_id(run, 'train')}", "starttime=now")
 
