@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.backends.axolotl import data as axolotl
+from orchestrator.backends.llamafactory import data as llamafactory
 from orchestrator.hub import choosing
-from tests.helpers import Outcome, ft, write_recipe
+from orchestrator.recipe.models import Source
+from tests.helpers import Outcome, ft, loaded, write_recipe
 from tests.hub_server import Hub, HubRepository, serving
 
 WEIGHTS = os.urandom(12_000_000)
@@ -187,3 +190,27 @@ def test_one_format_of_weights(names: str, wanted: str) -> None:
     assert choosing.of_model([*names.split(), "config.json"]) == sorted(
         [*wanted.split(), "config.json"]
     )
+
+
+SNAPSHOT = f"/cache/datasets--user--words/snapshots/{'d' * 40}"
+
+
+def test_a_folder_of_the_hubs_cache_is_rendered_as_the_hub_id_would_be() -> None:
+    source = Source(path="user/words", format="alpaca", subset="en", split="test", samples=5)
+    made = llamafactory.entry(source, SNAPSHOT)
+    assert {key: made[key] for key in ("hf_hub_url", "subset", "split")} == {
+        "hf_hub_url": SNAPSHOT, "subset": "en", "split": "test[:5]",
+    }  # fmt: skip
+    assert "hf_hub_url" not in llamafactory.entry(source, "/data/folder")
+    rendered = axolotl.dataset(loaded().recipe, source, SNAPSHOT)
+    assert (rendered["path"], rendered["name"], rendered["split"]) == (SNAPSHOT, "en", "test[:5]")
+
+
+def test_chosen_files_of_a_data_set_are_named_by_their_place() -> None:
+    source = Source(path="user/words", format="alpaca", files=("a/1.parquet", "a/2.parquet"))
+    rendered = axolotl.dataset(loaded().recipe, source, SNAPSHOT)
+    assert rendered["ds_type"] == "parquet"
+    assert rendered["data_files"] == [f"{SNAPSHOT}/a/1.parquet", f"{SNAPSHOT}/a/2.parquet"]
+    assert axolotl.dataset(loaded().recipe, source, "user/words")["data_files"] == [
+        "a/1.parquet", "a/2.parquet",
+    ]  # fmt: skip

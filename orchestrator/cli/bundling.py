@@ -71,8 +71,8 @@ def unpack(folder: Path, on: str | None, *, as_json: bool) -> None:
         placed = place(folder.absolute(), ui.note, progress)
     whole, carried = placed.manifest, placed.manifest.wheels
     steps = [f"ft backend install {whole.backend} --torch {carried.build}"] if carried else []
-    there = f"--on {on}" if on else "--offline"
-    steps.append(f"ft recipe run {folder / 'recipe.yaml'} {there}")
+    there = f"--on {on} " if on else ""
+    steps.append(f"ft recipe run {folder / 'recipe.yaml'} {there}--offline")
     if as_json:
         ui.emit({
             "recipe": str(placed.recipe), "backend": whole.backend, "next": steps,
