@@ -202,6 +202,7 @@ def test_warned_preempted_and_on_a_node_that_fails_it_ends_with_the_same_losses(
         if crashed:
             place.slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
             assert status(place, run)["status"] == "queued"
+            started_again(place, run, 3)
         waited = place.ft("runs", "wait", run, "--timeout", "300")
         assert waited.code == 0, (waited.out, said(run))
         train_job = next(job for job in status(place, run)["jobs"] if job["name"] == "train")
@@ -210,7 +211,8 @@ def test_warned_preempted_and_on_a_node_that_fails_it_ends_with_the_same_losses(
     finally:
         if crashed:
             place.node("boot", node)  # it returns to service by itself
-            wait_for(lambda: place.slurm("sinfo", "-hN", "-n", node, "-o%T").strip() == "idle", 60)
+            state = ("sinfo", "-hN", "--partition=main", "-n", node, "-o%T")
+            wait_for(lambda: place.slurm(*state).strip() == "idle", 60)
     assert record(run)["stages"]["train"]["facts"]["resumed_from"]
     assert losses(run) == pytest.approx(losses(chain), rel=1e-5)
 
