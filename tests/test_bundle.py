@@ -41,7 +41,6 @@ class Site:
             "model.base": "user/tiny",
             "data.sources": [{"path": "rows.jsonl", "format": "alpaca"},
                              {"path": "user/words", "format": "alpaca"}],
-            "distributed": {"strategy": "deepspeed", "deepspeed_file": "zero.json", "gpus": 2},
         })  # fmt: skip
 
     def pack(self, *arguments: str) -> Outcome:
@@ -87,9 +86,15 @@ def test_a_bundle_that_was_broken_off_is_recognised_and_goes_on(site: Site) -> N
     assert "is not finished" in done.err
     site.hub.repositories["datasets/user/words"] = whole
     site.hub.served.clear()
-    assert site.pack().code == 0
+    spread = {"strategy": "deepspeed", "deepspeed_file": "zero.json", "gpus": "2"}
+    settings = [f"--set=distributed.{name}={value}" for name, value in spread.items()]
+    assert site.pack(*settings).code == 0
     assert set(site.hub.served) == {"train.jsonl"}
     assert site.at_the_other_site("fetch", "--from-bundle", "b").code == 0
+    shutil.rmtree(site.here)
+    shown = site.at_the_other_site("recipe", "show", "b/recipe.yaml", "--resolved", "--json").json
+    assert shown["distributed"]["deepspeed_file"] == "./files/zero.json"
+    assert "stage" in (site.there / "b/files/zero.json").read_text()
 
 
 @pytest.mark.parametrize(

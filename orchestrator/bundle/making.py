@@ -46,7 +46,7 @@ def make(
     found = fetch_needed(recipe, places(context), offline=offline, say=say)
     try:
         repositories = [_repository(snapshot, folder) for snapshot in found]
-        document = recipe.model_dump(mode="json")
+        document = recipe.model_dump(mode="json", exclude_unset=True)
         for change in _local_files(recipe, context, folder):
             _set(document, *change)
         write_atomic(folder / "recipe.yaml", yaml_out.dump(document))
@@ -145,5 +145,5 @@ def _copied(source: str, folder: Path, name: str) -> str:
 def _set(document: Any, field: tuple[str | int, ...], value: str) -> None:
     *parents, last = field
     for part in parents:
-        document = document[part]
+        document = document.setdefault(part, {}) if isinstance(document, dict) else document[part]
     document[last] = value
