@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from orchestrator.backends.axolotl import data as axolotl
 from orchestrator.backends.llamafactory import data as llamafactory
+from orchestrator.errors import BackendEnvironmentError
+from orchestrator.exporting import name_base
 from orchestrator.hub import choosing
+from orchestrator.hub.cache import Repository
+from orchestrator.hub.fetch import fetch, from_cache
 from orchestrator.recipe.models import Source
 from tests.helpers import Outcome, ft, loaded, write_recipe
 from tests.hub_server import Hub, HubRepository, serving
@@ -24,8 +29,12 @@ ROWS = "".join(
 ).encode()
 
 
+MODEL = Repository("model", "user/tiny")
+
+
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub, and this process using it with a cache of its own."""
     model = HubRepository(
         {
             "config.json": CONFIG,
@@ -37,140 +46,126 @@ def hub() -> Iterator[Hub]:
             "README.md": b"text",
         }
     )
-    with serving({"models/user/tiny": model, "datasets/user/words": HubRepository(
+    data = HubRepository(
         {"train.jsonl": ROWS, "README.md": b"---\n---\n", ".gitattributes": b"x"}, "d" * 40
-    )}) as server:  # fmt: skip
+    )
+    with serving({"models/user/tiny": model, "datasets/user/words": data}) as server:
+        template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield server
 
 
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
+def test_to_a_cluster_what_is_needed_and_nothing_else_is_fetched_once(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """The command, which needs no backend and makes no run."""
     sources = [{"path": "user/words", "format": "alpaca"}]
-    return write_recipe(tmp_path / "r.yaml", **{"model.base": "user/tiny", "data.sources": sources})
-
-
-def profile(tmp_path: Path) -> str:
-    (tmp_path / "clusters").mkdir(exist_ok=True)
+    recipe = write_recipe(
+        tmp_path / "r.yaml", **{"model.base": "user/tiny", "data.sources": sources}
+    )
+    (tmp_path / "clusters").mkdir()
     (tmp_path / "clusters" / "toy.yaml").write_text(
         f"scratch: {tmp_path}/scratch\noffline: true\ngpus_per_node: 0\n"
     )
-    return "toy"
 
+    def run(*options: str) -> Outcome:
+        return ft("fetch", recipe, "--on", "toy", "--json", *options, cwd=tmp_path,
+                  **hub.environ(tmp_path / "home"), FT_HOME=str(tmp_path / "ft"))  # fmt: skip
 
-def fetch(hub: Hub, tmp_path: Path, recipe: Path, *arguments: str) -> Outcome:
-    """`ft fetch --on`: needs no backend, and makes no run."""
-    return ft("fetch", recipe, "--on", profile(tmp_path), *arguments, cwd=tmp_path,
-              **hub.environ(tmp_path / "home"), FT_HOME=str(tmp_path / "ft"))  # fmt: skip
-
-
-def snapshot(tmp_path: Path) -> Path:
-    return tmp_path / "scratch/hf/hub/models--user--tiny/snapshots" / ("a" * 40)
-
-
-def test_what_is_needed_and_nothing_else_is_fetched_once(
-    hub: Hub, tmp_path: Path, recipe: Path
-) -> None:
-    done = fetch(hub, tmp_path, recipe, "--json")
+    done = run()
     assert done.code == 0, done.err
     model, data = done.json["fetched"]
-    assert (model["id"], model["commit"], model["path"]) == (
-        "user/tiny", "a" * 40, str(snapshot(tmp_path)),
-    )  # fmt: skip
-    assert {file.name for file in snapshot(tmp_path).iterdir()} == {
+    folder = tmp_path / "scratch/hf/hub/models--user--tiny/snapshots" / ("a" * 40)
+    assert (model["id"], model["commit"], model["path"]) == ("user/tiny", "a" * 40, str(folder))
+    assert {file.name for file in folder.iterdir()} == {
         "config.json", "tokenizer.json", "model.safetensors",
     }  # fmt: skip
-    assert (snapshot(tmp_path) / "model.safetensors").read_bytes() == WEIGHTS
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert {file.name for file in Path(data["path"]).iterdir()} == {"train.jsonl", "README.md"}
     assert not (tmp_path / "runs").exists()
-    hub.served.clear()
-    again = fetch(hub, tmp_path, recipe, "--json")
-    assert (again.json["fetched"], hub.served) == (done.json["fetched"], {})
     hub.repositories.clear()
-    offline = fetch(hub, tmp_path, recipe, "--offline", "--json")
-    assert offline.json["fetched"] == done.json["fetched"]
+    assert run("--offline").json["fetched"] == done.json["fetched"]
+    refused = run()
+    assert (refused.code, refused.err.count("how to fix")) == (4, 1)
+    assert "the hub has no model user/tiny" in refused.err
 
 
-def test_a_broken_download_goes_on_where_it_was(hub: Hub, tmp_path: Path, recipe: Path) -> None:
+def test_what_is_there_is_not_fetched_again(hub: Hub) -> None:
+    first = fetch(MODEL)
+    hub.served.clear()
+    assert (fetch(MODEL), hub.served) == (first, {})
+    assert from_cache(MODEL) == first
+
+
+def test_a_broken_download_goes_on_where_it_was(hub: Hub) -> None:
     hub.cut = {"model.safetensors": [11_000_000, None]}
-    done = fetch(hub, tmp_path, recipe)
-    assert done.code == 0, done.err
+    made = fetch(MODEL)
     assert hub.ranges == [f"model.safetensors from {WRITTEN}"]
-    assert (snapshot(tmp_path) / "model.safetensors").read_bytes() == WEIGHTS
+    assert (made.folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
-def test_a_hub_that_always_breaks_off_is_told_and_whole_files_are_kept(
-    hub: Hub, tmp_path: Path, recipe: Path
-) -> None:
-    hub.cut = {"model.safetensors": [11_000_000, 0]}
-    done = fetch(hub, tmp_path, recipe)
-    assert done.code == 4
-    assert "the model user/tiny cannot be fetched" in done.err
-    assert "run the same command again" in done.err
-    assert "Traceback" not in done.err
-    offline = fetch(hub, tmp_path, recipe, "--offline")
-    assert (offline.code, "is not in the cache" in offline.err) == (4, True), offline.err
+def test_a_hub_that_always_breaks_off_is_told_and_whole_files_are_kept(hub: Hub) -> None:
+    hub.cut = {"model.safetensors": [0]}
+    with pytest.raises(BackendEnvironmentError, match="the model user/tiny cannot be fetched") as e:
+        fetch(MODEL)
+    assert "run the same command again" in e.value.hint
+    with pytest.raises(BackendEnvironmentError, match="is not in the cache"):
+        from_cache(MODEL)
     hub.cut.clear()
-    assert fetch(hub, tmp_path, recipe).code == 0
+    made = fetch(MODEL)
     assert hub.served["config.json"] == len(CONFIG)  # once
-    assert (snapshot(tmp_path) / "model.safetensors").read_bytes() == WEIGHTS
+    assert (made.folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
-def test_another_content_than_the_hub_states_is_not_kept(
-    hub: Hub, tmp_path: Path, recipe: Path
-) -> None:
+def test_another_content_than_the_hub_states_is_not_kept(hub: Hub) -> None:
     hub.damaged = {"model.safetensors", "config.json"}  # the same sizes, other hashes
-    done = fetch(hub, tmp_path, recipe)
-    assert done.code == 4
-    assert "config.json, model.safetensors is not what the hub states" in done.err
-    assert not (snapshot(tmp_path) / "model.safetensors").exists()
+    words = "config.json, model.safetensors is not what the hub states"
+    with pytest.raises(BackendEnvironmentError, match=words):
+        fetch(MODEL)
+    with pytest.raises(BackendEnvironmentError, match="is not in the cache"):
+        from_cache(MODEL)
     hub.damaged = set()
-    assert fetch(hub, tmp_path, recipe).code == 0
-    assert (snapshot(tmp_path) / "model.safetensors").read_bytes() == WEIGHTS
+    assert (fetch(MODEL).folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
-def test_a_file_that_is_cut_later_is_found_and_mended(
-    hub: Hub, tmp_path: Path, recipe: Path
-) -> None:
-    assert fetch(hub, tmp_path, recipe).code == 0
-    (snapshot(tmp_path) / "model.safetensors").resolve().write_bytes(WEIGHTS[:1000])
-    offline = fetch(hub, tmp_path, recipe, "--offline")
-    assert (offline.code, "is not in the cache" in offline.err) == (4, True)
-    done = fetch(hub, tmp_path, recipe)
-    assert done.code == 0, done.err
-    assert (snapshot(tmp_path) / "model.safetensors").read_bytes() == WEIGHTS
+def test_a_file_that_is_cut_later_is_found_and_mended(hub: Hub) -> None:
+    weights = fetch(MODEL).folder / "model.safetensors"
+    weights.resolve().write_bytes(WEIGHTS[:1000])
+    with pytest.raises(BackendEnvironmentError, match="is not in the cache"):
+        from_cache(MODEL)
+    fetch(MODEL)
+    assert weights.read_bytes() == WEIGHTS
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("repository", "words"),
     [
-        ({"model.revision": "v2"}, "the model user/tiny has no revision 'v2'"),
-        ({"model.base": "user/tinny"}, "the hub has no model user/tinny, or it is private"),
-        ({"data.sources": [{"path": "user/x", "format": "alpaca"}]}, "no dataset user/x"),
+        (Repository("model", "user/tiny", "v2"), "the model user/tiny has no revision 'v2'"),
+        (Repository("model", "user/tinny"), "the hub has no model user/tinny, or it is private"),
+        (Repository("dataset", "user/x"), "the hub has no dataset user/x"),
+        (Repository("dataset", "user/words", None, ("*.csv",)), r"words has no \*.csv"),
     ],
 )
-def test_refusals_are_one_message(
-    hub: Hub, tmp_path: Path, recipe: Path, change: dict[str, object], words: str
-) -> None:
-    write_recipe(recipe, **{"model.base": "user/tiny", **change})
-    done = fetch(hub, tmp_path, recipe)
-    assert (done.code, done.err.count("how to fix")) == (4, 1)
-    assert words in done.err
-    assert "Traceback" not in done.err
+def test_refusals_say_what_is_not_there(hub: Hub, repository: Repository, words: str) -> None:
+    with pytest.raises(BackendEnvironmentError, match=words) as e:
+        fetch(repository)
+    assert e.value.hint
 
 
-def test_a_gated_model_says_what_to_do(hub: Hub, tmp_path: Path, recipe: Path) -> None:
+def test_a_gated_model_says_what_to_do(hub: Hub) -> None:
     hub.repositories["models/user/tiny"].gated = True
-    done = fetch(hub, tmp_path, recipe)
-    assert done.code == 4
-    assert "the model user/tiny is gated" in done.err
-    assert "accept its terms" in done.err
+    with pytest.raises(BackendEnvironmentError, match="the model user/tiny is gated") as e:
+        fetch(MODEL)
+    assert "accept its terms" in e.value.hint
 
 
-def test_no_hub_at_all(hub: Hub, tmp_path: Path, recipe: Path) -> None:
-    hub.url = "http://127.0.0.1:9"
-    done = fetch(hub, tmp_path, recipe)
-    assert done.code == 4
-    assert "the hub cannot be reached" in done.err
+def test_no_hub_at_all(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(BackendEnvironmentError, match="the hub cannot be reached"):
+        fetch(MODEL)
 
 
 @pytest.mark.parametrize(
@@ -214,3 +209,11 @@ def test_chosen_files_of_a_data_set_are_named_by_their_place() -> None:
     assert axolotl.dataset(loaded().recipe, source, "user/words")["data_files"] == [
         "a/1.parquet", "a/2.parquet",
     ]  # fmt: skip
+
+
+def test_an_adapter_of_such_a_base_names_it_by_hub_id(tmp_path: Path) -> None:
+    file = tmp_path / "adapter_config.json"
+    for trained_on, expected in ((SNAPSHOT, "user/tiny"), ("/models/mine", "/models/mine")):
+        file.write_text(json.dumps({"base_model_name_or_path": trained_on, "r": 8}))
+        name_base(tmp_path, "user/tiny", trained_on)
+        assert json.loads(file.read_text()) == {"base_model_name_or_path": expected, "r": 8}

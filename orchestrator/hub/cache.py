@@ -105,12 +105,24 @@ def find(repository: Repository) -> Snapshot | None:
     if files:
         whole = all(_size(folder / file.path) == file.size for file in files)
     else:
-        whole = folder.is_dir() and not any(home.glob("blobs/*.incomplete"))
+        broken_off = _begun_file(repository, commit).exists() or any(
+            home.glob("blobs/*.incomplete")
+        )
+        whole = folder.is_dir() and not broken_off
     return Snapshot(repository, commit, folder, files) if whole else None
 
 
 def _receipt_file(repository: Repository, commit: str) -> Path:
     return folder_of(repository) / "ft" / f"{commit}.json"
+
+
+def _begun_file(repository: Repository, commit: str) -> Path:
+    return folder_of(repository) / "ft" / f"{commit}.begun"
+
+
+def begin(repository: Repository, commit: str) -> None:
+    """Mark a commit as one that is being fetched: what is there is not all, until the receipt."""
+    write_json(_begun_file(repository, commit), {"wanted": sorted(repository.files)})
 
 
 def receipt(repository: Repository, commit: str) -> tuple[RemoteFile, ...]:
@@ -128,6 +140,7 @@ def write_receipt(snapshot: Snapshot) -> None:
         "files": [asdict(file) for file in snapshot.files],
     }
     write_json(_receipt_file(snapshot.repository, snapshot.commit), document)
+    _begun_file(snapshot.repository, snapshot.commit).unlink(missing_ok=True)
 
 
 def differing(folder: Path, files: Iterable[RemoteFile]) -> list[RemoteFile]:

@@ -63,8 +63,6 @@ def of_dataset(paths: Iterable[str]) -> list[str]:
 
 def matching(paths: Iterable[str], wanted: Sequence[str]) -> list[str]:
     """The files that are wanted by name or pattern, and the description that may be about them."""
-    return [
-        path
-        for path in sorted(paths)
-        if path == "README.md" or any(fnmatchcase(path, pattern) for pattern in wanted)
-    ]
+    known = sorted(paths)
+    found = [path for path in known if any(fnmatchcase(path, pattern) for pattern in wanted)]
+    return sorted({*found, "README.md"} & {*known}) if found else []

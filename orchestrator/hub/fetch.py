@@ -28,6 +28,7 @@ def fetch(repository: Repository) -> Snapshot:
             found = cache.find(repository)
             if found:
                 return found
+        cache.begin(repository, commit)
         _drop_cut(repository, commit, files)
         folder = _download(repository, files)
         if folder.name != commit:
