@@ -1,15 +1,18 @@
 """Bundles: made, broken off, damaged, unpacked; their packages install without a network."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
-from orchestrator.bundle import making
+from orchestrator.bundle import making, manifest
+from orchestrator.bundle.manifest import Manifest
+from orchestrator.bundle.placing import place
 from orchestrator.environments import install, wheels
-from orchestrator.errors import BackendEnvironmentError
+from orchestrator.errors import BackendEnvironmentError, UsageError
+from orchestrator.files import write_json
 from tests.helpers import Outcome, ft, write_recipe
 from tests.hub_server import Hub, HubRepository, serving
 from tests.test_environments_install import Sources, run, sources
@@ -97,39 +100,47 @@ def test_a_bundle_that_was_broken_off_is_recognised_and_goes_on(site: Site) -> N
     assert "stage" in (site.there / "b/files/zero.json").read_text()
 
 
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda file: file.write_bytes(b"v" * 9000), "model.safetensors has another content"),
-        (lambda file: file.write_bytes(b"w" * 8000), "has 8,000 bytes instead of 9,000"),
-        (lambda file: file.unlink(), "model.safetensors is missing"),
-    ],
-)
 def test_damage_on_the_way_is_named_and_nothing_is_put_in_place(
-    site: Site, damage: object, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert site.pack().code == 0
-    assert callable(damage)
-    damage(site.there / "b/repositories/models--user--tiny/model.safetensors")
-    done = site.at_the_other_site("fetch", "--from-bundle", "b")
-    assert (done.code, words in done.err) == (4, True), done.err
-    assert not (site.there / "hf").exists()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    bundle = tmp_path / "b"
+    manifest.begin(bundle)
+    for name in ("cut", "other", "gone", "right"):
+        (bundle / name).write_text("text" * 100)
+    manifest.finish(bundle, Manifest(
+        version=1, ft="0", made="", recipe="r", backend="axolotl", repositories=[], wheels=None,
+        files=manifest.listed(bundle, silent),
+    ))  # fmt: skip
+    place(bundle, print, silent)
+    (bundle / "cut").write_text("text" * 99)
+    (bundle / "other").write_text("test" * 100)
+    (bundle / "gone").unlink()
+    with pytest.raises(BackendEnvironmentError) as e:
+        place(bundle, print, silent)
+    assert e.value.message.endswith(
+        "cut has 396 bytes instead of 400, gone is missing, other has another content"
+    )
+    assert not (tmp_path / "hub").exists()
 
 
-def test_what_is_no_bundle_is_not_taken_for_one(site: Site) -> None:
-    (site.there / "b").mkdir()
-    done = site.at_the_other_site("fetch", "--from-bundle", "b")
-    assert (done.code, "is no bundle" in done.err) == (2, True)
-    (site.there / "b" / "mine.txt").write_text("x")
-    assert site.pack().code == 2  # nor written into
-    manifest = site.there / "b" / "manifest.json"
+def test_what_is_no_bundle_is_not_taken_for_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no bundle"):
+        manifest.read(tmp_path)
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(UsageError, match="holds something else"):
+        manifest.begin(tmp_path)
     path = {"path": "../../evil", "size": 1, "sha256": "0"}
-    manifest.write_text(json.dumps({"version": 1, "ft": "0", "made": "", "recipe": "r",
-                                    "backend": "axolotl", "repositories": [], "wheels": None,
-                                    "files": [path]}))  # fmt: skip
-    done = site.at_the_other_site("fetch", "--from-bundle", "b")
-    assert done.code == 4
-    assert "files.0.path" in done.err
+    write_json(tmp_path / "manifest.json", {
+        "version": 1, "ft": "0", "made": "", "recipe": "r", "backend": "axolotl",
+        "repositories": [], "wheels": None, "files": [path],
+    })  # fmt: skip
+    with pytest.raises(BackendEnvironmentError, match=r"files\.0\.path"):
+        manifest.read(tmp_path)
+
+
+def silent(done: int, total: int) -> None:
+    """Progress that nobody sees."""
 
 
 def test_packages_of_a_lock_are_gathered_and_installed_with_nothing_else(

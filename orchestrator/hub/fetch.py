@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.errors import BackendEnvironmentError
+from orchestrator.errors import BackendEnvironmentError, FtError
 from orchestrator.hub import cache, choosing
 from orchestrator.hub.cache import RemoteFile, Repository, Snapshot
 
@@ -156,7 +156,7 @@ def _explained(repository: Repository) -> Iterator[None]:
 
     try:
         yield
-    except BackendEnvironmentError:
+    except FtError:
         raise
     except GatedRepoError as error:
         raise BackendEnvironmentError(
