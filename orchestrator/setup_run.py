@@ -97,8 +97,9 @@ def pinned(resolved: Resolved, site: Site) -> Resolved:
     `datasets` loads a data set of the hub offline only if it has prepared it before; a folder with
     the same files it always loads.
     """
-    facts = _facts(resolved.recipe, resolved.origin.resolve().parent, offline=True, site=site)
-    return replace(resolved, facts=_on_site(facts, resolved.recipe, site))
+    content = _content(resolved.recipe, resolved.origin.resolve().parent, offline=True)
+    facts = _on_site({**resolved.facts, **content}, resolved.recipe, site)
+    return replace(resolved, facts=facts)
 
 
 def _on_site(facts: dict[str, Any], recipe: Recipe, site: Site | None) -> dict[str, Any]:
@@ -148,6 +149,20 @@ def _smoke_facts(recipe: Recipe, family: str) -> dict[str, Any]:
 
 def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None) -> dict[str, Any]:
     found = () if site else hardware.gpus()
+    own = recipe.distributed.deepspeed_file
+    deepspeed = local_path(own, beside) if own else None
+    target = site.target(recipe) if site else hardware.target_for(recipe, found)
+    alone = target.device == "cuda" and target.processes == 1 and len(found) > 1
+    return {
+        **_content(recipe, beside, offline),
+        "target": target,
+        "deepspeed": str(deepspeed) if deepspeed else "",
+        "visible_gpu": found[0].index if alone else "",
+    }
+
+
+def _content(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
+    """Where model and data are, offline also in the hub's cache, and what is made of them."""
     base = local_path(recipe.model.base, beside) or (
         _cached(fetching.base_of(recipe)) if offline else None
     )
@@ -158,8 +173,6 @@ def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None
         if recipe.data.chat_template.endswith(".jinja")
         else None
     )
-    own = recipe.distributed.deepspeed_file
-    deepspeed = local_path(own, beside) if own else None
     # with the path: axolotl's own hash of prepared data has it in it, the content is in ours
     contents = [
         name if path is None else str(path) if is_snapshot(path)
@@ -174,18 +187,13 @@ def _facts(recipe: Recipe, beside: Path, offline: bool, site: Site | None = None
         template=fingerprint.file_digest(template) if template else "",
     )
     all_local = base is not None and all(path for _, path in (*sources, *others))
-    target = site.target(recipe) if site else hardware.target_for(recipe, found)
-    alone = target.device == "cuda" and target.processes == 1 and len(found) > 1
     return {
         "prepared": str(home() / "prepared" / name),
-        "target": target,
         "base": str(base) if base else "",
         "sources": tuple(str(path or name) for name, path in sources),
         "validation_sources": tuple(str(path or name) for name, path in others),
         "template": str(template) if template else "",
-        "deepspeed": str(deepspeed) if deepspeed else "",
         "offline": offline or all_local,
-        "visible_gpu": found[0].index if alone else "",
     }
 
 

@@ -21,12 +21,14 @@ from orchestrator.files import write_atomic
 from orchestrator.hub.cache import RemoteFile, Snapshot, put
 from orchestrator.plan import Context
 from orchestrator.recipe.models import Recipe
+from orchestrator.recipe.sources import local_path
 
 Say = Callable[[str], None]
 
 
 def make(
     recipe: Recipe,
+    beside: Path,
     context: Context,
     folder: Path,
     *,
@@ -36,6 +38,8 @@ def make(
     progress: manifest.Progress,
 ) -> Manifest:
     """Gather all that a run of the recipe needs; without a lock no packages.
+
+    `beside` is the recipe's folder, from which its paths count.
 
     Raises:
         BackendEnvironmentError: something cannot be had.
@@ -47,7 +51,7 @@ def make(
     try:
         repositories = [_repository(snapshot, folder) for snapshot in found]
         document = recipe.model_dump(mode="json", exclude_unset=True)
-        for change in _local_files(recipe, context, folder):
+        for change in _local_files(recipe, beside, context, folder):
             _set(document, *change)
         write_atomic(folder / "recipe.yaml", yaml_out.dump(document))
         packed = _packages(lock, folder, say) if lock else None
@@ -106,7 +110,7 @@ def _stated(folder: Path) -> Iterator[RemoteFile]:
 
 
 def _local_files(
-    recipe: Recipe, context: Context, folder: Path
+    recipe: Recipe, beside: Path, context: Context, folder: Path
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Copy what the recipe names by path; gives each field with its place in the bundle."""
     known = places(context)
@@ -122,9 +126,9 @@ def _local_files(
     if context.template:
         name = f"files/{Path(context.template).name}"
         yield ("data", "chat_template"), _copied(context.template, folder, name)
-    if context.deepspeed:
-        name = f"files/{Path(context.deepspeed).name}"
-        yield ("distributed", "deepspeed_file"), _copied(context.deepspeed, folder, name)
+    own = recipe.distributed.deepspeed_file
+    if own and (file := local_path(own, beside)):
+        yield ("distributed", "deepspeed_file"), _copied(str(file), folder, f"files/{file.name}")
     yield ("output", "directory"), Path(recipe.output.directory).name
 
 

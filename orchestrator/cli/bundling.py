@@ -25,7 +25,8 @@ def pack(
     resolved = resolve(loaded, smoke=False, offline=offline)
     with _hashing() as progress:
         made = make(
-            loaded.recipe, planned_only(resolved).context, folder.absolute(),
+            loaded.recipe, loaded.file.resolve().parent, planned_only(resolved).context,
+            folder.absolute(),
             lock=lock, offline=offline, say=ui.note, progress=progress,
         )  # fmt: skip
     if as_json:
