@@ -11,6 +11,7 @@ from orchestrator.backends.registry import BACKENDS
 from orchestrator.errors import ArtifactError, BackendEnvironmentError, LaunchError
 from orchestrator.files import read_json, write_atomic, write_json
 from orchestrator.plan import Plan
+from orchestrator.recipe.sources import is_snapshot
 from orchestrator.runs.record import Record
 
 MODEL_PARTS = (
@@ -48,6 +49,7 @@ def make_export(
         card = model_card(plan, record, labels)
         write_atomic(partial / "README.md", card)
         if adapter:
+            name_base(partial, plan.recipe.model.base, plan.context.base)
             facts = artifacts.check_adapter(partial, plan.recipe.adapter.rank)
             artifacts.check_tokenizer(partial)
         else:
@@ -93,6 +95,14 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def name_base(adapter: Path, base: str, trained_on: str) -> None:
+    """Let an adapter name its base by hub id, where the run had it by its place in the cache."""
+    path = adapter / "adapter_config.json"
+    config = read_json(path)
+    if is_snapshot(trained_on) and isinstance(config, dict):
+        write_json(path, {**config, "base_model_name_or_path": base})
 
 
 def _cover_stop_tokens(folder: Path, labels: Mapping[str, Any]) -> list[int]:

@@ -1,85 +1,101 @@
 """Have a recipe's model and data on this machine before anything needs them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import BackendEnvironmentError
+from orchestrator.hub import cache, choosing
+from orchestrator.hub.cache import Repository, Snapshot
+from orchestrator.hub.fetch import fetch, from_cache
 from orchestrator.plan import Context
-from orchestrator.recipe.models import Recipe
-
-MODEL_FILES = [
-    "*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*", "*.py", "LICENSE*",
-]  # fmt: skip
-"""Files of a model repository that training needs: no duplicates in other weight formats."""
+from orchestrator.recipe.models import Recipe, Source
+from orchestrator.recipe.sources import HUB_ID, is_snapshot, looks_local
 
 
-def fetch_all(recipe: Recipe, context: Context, say: Callable[[str], None]) -> dict[str, Any]:
-    """Download what is named by hub id into the hub's cache; local things only have to be there.
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a recipe's model and data lie: an absolute path, or empty for what is on the hub."""
+
+    base: str
+    sources: tuple[str, ...]
+    validation_sources: tuple[str, ...]
+
+
+def places(context: Context) -> Places:
+    """Those of a plan. What lies in the hub's cache is not local: it may be there in part only."""
+
+    def local(path: str) -> str:
+        return path if Path(path).is_absolute() and not is_snapshot(path) else ""
+
+    return Places(
+        local(context.base) if context.base else "",
+        tuple(map(local, context.sources)),
+        tuple(map(local, context.validation_sources)),
+    )
+
+
+def base_of(recipe: Recipe) -> Repository:
+    """The base model on the hub."""
+    return Repository("model", recipe.model.base, recipe.model.revision)
+
+
+def data_of(source: Source) -> Repository:
+    """A source on the hub."""
+    files = (source.files,) if isinstance(source.files, str) else source.files or ()
+    return Repository("dataset", source.path, source.revision, tuple(files))
+
+
+def needed(recipe: Recipe, known: Places) -> Iterator[Repository]:
+    """Every repository of the hub that a run needs, each once."""
+    found = [] if known.base else [base_of(recipe)]
+    tokenizer = recipe.model.tokenizer
+    if tokenizer and not looks_local(tokenizer) and not Path(tokenizer).exists():
+        found.append(Repository("model", tokenizer, files=choosing.BESIDE_WEIGHTS))
+    for source, path in (
+        *zip(recipe.data.sources, known.sources, strict=True),
+        *zip(recipe.data.validation_sources, known.validation_sources, strict=True),
+    ):
+        if not path and source.format != "registered" and HUB_ID.fullmatch(source.path):
+            found.append(data_of(source))
+    yield from dict.fromkeys(found)
+
+
+def fetch_needed(
+    recipe: Recipe, known: Places, *, offline: bool, say: Callable[[str], None]
+) -> list[Snapshot]:
+    """Have every needed repository in the hub's cache.
 
     Raises:
         BackendEnvironmentError: something cannot be had; says what, and what to do about it.
     """
-    fetched = []
-    if not context.base:
-        say(f"fetch {recipe.model.base}")
-        path = _snapshot(recipe.model.base, recipe.model.revision, context.offline, "model")
-        fetched.append({"id": recipe.model.base, "path": path})
-    sources = zip(
-        (*recipe.data.sources, *recipe.data.validation_sources),
-        (*context.sources, *context.validation_sources),
-        strict=True,
-    )
-    for source, path in sources:
-        if not Path(path).is_absolute() and source.format != "registered":
-            say(f"fetch {source.path}")
-            where = _snapshot(source.path, source.revision, context.offline, "dataset")
-            fetched.append({"id": source.path, "path": where})
-    names = ", ".join(entry["id"] for entry in fetched)
-    return {"fetched": fetched, "summary": names or "model and data are local"}
+    found = []
+    for repository in needed(recipe, known):
+        say(f"fetch {repository.name}")
+        found.append(from_cache(repository) if offline else fetch(repository))
+    return found
 
 
-def _snapshot(name: str, revision: str | None, offline: bool, kind: str) -> str:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def fetch_all(recipe: Recipe, context: Context, say: Callable[[str], None]) -> dict[str, Any]:
+    """The stage `fetch`: download what is named by hub id; local things only have to be there.
 
-    try:
-        return str(
-            snapshot_download(
-                name,
-                revision=revision,
-                repo_type=kind,
-                local_files_only=offline,
-                allow_patterns=MODEL_FILES if kind == "model" else None,
-            )
-        )
-    except GatedRepoError as error:
-        raise BackendEnvironmentError(
-            f"the {kind} {name} is gated",
-            hint="accept its terms on its page, then `hf auth login` or set HF_TOKEN",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise BackendEnvironmentError(f"{name} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        raise BackendEnvironmentError(
-            f"the hub has no {kind} {name}, or it is private",
-            hint="check the spelling; for a private one set HF_TOKEN; for a local folder give "
-            "its path",
-        ) from error
-    except LocalEntryNotFoundError as error:
-        why = "is not in the cache" if offline else "cannot be fetched: the hub cannot be reached"
-        raise BackendEnvironmentError(
-            f"the {kind} {name} {why}",
-            hint="fetch it where there is a network, name a local folder, or try --smoke, which "
-            "needs neither model nor network",
-        ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise BackendEnvironmentError(
-            f"the {kind} {name} cannot be fetched: {str(error).splitlines()[0]}"
-        ) from error
+    Raises:
+        BackendEnvironmentError: something cannot be had.
+    """
+    found = fetch_needed(recipe, places(context), offline=context.offline, say=say)
+    return {"fetched": [snapshot.as_dict() for snapshot in found], "summary": summary(found)}
+
+
+def summary(found: list[Snapshot]) -> str:
+    """What was fetched, in one line."""
+    if not found:
+        return "model and data are local"
+    names = ", ".join(snapshot.repository.name for snapshot in found)
+    size = sum(snapshot.bytes for snapshot in found)
+    return f"{names}: {size / 1e9:.2f} GB, checked by size and hash" if size else names
+
+
+def cached(repository: Repository) -> str:
+    """The repository's folder in the cache; empty if it is not there, or not whole."""
+    found = cache.find(repository)
+    return str(found.folder) if found else ""

@@ -71,6 +71,7 @@ class Pipeline:
         """
         layout = self.record.layout
         started = time.monotonic()
+        self._is_where_it_belongs(until)
         with locked(layout), signals_as_interrupt():
             self.record.reread()  # another ft may have worked on it since it was opened
             try:
@@ -179,7 +180,6 @@ class Pipeline:
             BackendError: it failed; with the cause, and the last lines of its log.
         """
         layout, name = self.record.layout, stage.name
-        self._is_where_it_belongs(stage)
         if request is not None:
             write_json(layout.request(name), request)
         layout.result(name).parent.mkdir(exist_ok=True)
@@ -217,13 +217,15 @@ class Pipeline:
         memory = failure.of_process(name, done, answer, log, since=process.logged, before=killed)
         raise memory or _failure(stage, done, answer, log)
 
-    def _is_where_it_belongs(self, stage: Stage) -> None:
+    def _is_where_it_belongs(self, until: StageName) -> None:
         """A run of a cluster trains in its job, never on the login node.
 
         Raises:
             UsageError: this is no job.
         """
-        if stage.name == "train" and self.plan.context.nodes and "SLURM_JOB_ID" not in os.environ:
+        trains = STAGES.index(until) >= STAGES.index("train")
+        waiting = not self.record.layout.marker("train").is_file()
+        if trains and waiting and self.plan.context.nodes and "SLURM_JOB_ID" not in os.environ:
             raise UsageError(
                 "this run trains in a job of its cluster, which this is not",
                 hint=f"ft recipe run --resume {self.record.layout.root} submits what is left",

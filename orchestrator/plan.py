@@ -251,4 +251,6 @@ def _train(recipe: Recipe, context: Context, layout: RunLayout, rendered: Render
     spread = "" if processes == 1 and not elastic else f" in {processes} processes"
     spread += f" on {context.nodes} nodes" if context.nodes > 1 else ""
     variables = {**stage.variables, **rendered.variables}
+    if recipe.tracking.type in ("wandb", "all"):
+        variables["WANDB_DIR"] = str(layout.root)  # where `ft runs sync` looks for offline runs
     return dataclasses.replace(stage, summary=f"train{spread}", argv=argv, variables=variables)

@@ -2,15 +2,27 @@
 
 from typing import Any
 
-from orchestrator import shell, ui
+from orchestrator import hardware, shell, ui
+from orchestrator.clusters.site import Site
 from orchestrator.distributed import batch
+from orchestrator.errors import UsageError
 from orchestrator.memory import planning
 from orchestrator.plan import Plan
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
+def memory_of(plan: Plan, site: Site | None) -> planning.MemoryPlan | None:
+    """The memory plan for the GPUs of a cluster, or those seen here; None if it cannot be made."""
+    if site is None:
+        return planning.of_plan(plan, planning.seen(hardware.gpus()))
+    try:
+        there = site.gpus(plan.recipe)
+    except UsageError:  # the profile does not say which GPUs: estimated without comparing
+        there = None
+    return planning.of_plan(plan, there, site.host_memory)
+
+
+def plan_document(plan: Plan, memory: planning.MemoryPlan | None) -> dict[str, Any]:
     """The JSON document of `ft recipe plan`."""
-    memory = planning.of_plan(plan)
     return {
         "recipe": plan.recipe.name,
         "backend": plan.recipe.backend,
@@ -35,7 +47,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: Plan, memory: planning.MemoryPlan | None) -> None:
     """Files first, then what is done with them."""
     from rich.rule import Rule
     from rich.syntax import Syntax
@@ -57,6 +69,5 @@ def show_plan(plan: Plan) -> None:
     ui.say(f"prepared data: {plan.context.prepared}")
     rows = batch.of(plan.recipe, plan.context.target.processes)
     ui.say(f"batch: {rows}, learning rate {plan.recipe.training.learning_rate:g}")
-    memory = planning.of_plan(plan)
     if memory:
         ui.say(f"memory: {planning.short(memory)}; details: ft plan memory")

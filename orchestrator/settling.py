@@ -16,6 +16,7 @@ from orchestrator.distributed import batch, checkpointing, own_file
 from orchestrator.findings import Finding
 from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe
+from orchestrator.runs.pace import earlier
 
 
 def for_processes(
@@ -58,5 +59,8 @@ def settle(loaded: Loaded, site: Site | None, *, offline: bool) -> Settled:
     recipe, said = for_processes(loaded.recipe, target.processes, own)
     loaded = replace(loaded, recipe=recipe)
     found += said
-    found += site.problems(recipe) if site else hardware.problems(recipe, seen)
+    if site:
+        found += site.problems(recipe, earlier(recipe, site.name, target.processes))
+    else:
+        found += hardware.problems(recipe, seen)
     return Settled(loaded, target, seen, tuple(placed(found, loaded)))

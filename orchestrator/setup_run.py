@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator import __version__, fingerprint, hardware, plan, shell, smoke, yaml_out
+from orchestrator import __version__, fetching, fingerprint, hardware, plan, shell, smoke, yaml_out
 from orchestrator.backends import capabilities
 from orchestrator.backends.base import Paths, Rendered, Target
 from orchestrator.backends.registry import BACKENDS
@@ -24,10 +24,11 @@ from orchestrator.environments.locks import RELEASES
 from orchestrator.errors import BackendEnvironmentError, LaunchError
 from orchestrator.files import read_json, write_atomic
 from orchestrator.findings import Finding, RecipeError
+from orchestrator.hub.cache import Repository
 from orchestrator.problems import find_problems
 from orchestrator.recipe.load import Loaded
-from orchestrator.recipe.models import Recipe
-from orchestrator.recipe.sources import local_path
+from orchestrator.recipe.models import Recipe, Source
+from orchestrator.recipe.sources import is_snapshot, local_path
 from orchestrator.runs.layout import RunLayout
 from orchestrator.runs.record import Record, new_layout, now
 from orchestrator.settling import Settled, for_processes, settle
@@ -82,10 +83,25 @@ def resolve(
         facts = _smoke_facts(recipe, family)
     else:
         facts = _facts(settled, beside, offline)
-    if site:
-        prepared = str(site.data / "prepared" / Path(facts["prepared"]).name)
-        facts |= {**site.facts(recipe), "prepared": prepared}
-    return Resolved(recipe, loaded.file, tuple(findings), changes, facts)
+    return Resolved(recipe, loaded.file, tuple(findings), changes, _on_site(facts, recipe, site))
+
+
+def pinned(resolved: Resolved, site: Site) -> Resolved:
+    """The same with model and data where fetching has put them, so that no job asks the hub.
+
+    `datasets` loads a data set of the hub offline only if it has prepared it before; a folder with
+    the same files it always loads.
+    """
+    content = _content(resolved.recipe, resolved.origin.resolve().parent, offline=True)
+    facts = _on_site({**resolved.facts, **content}, resolved.recipe, site)
+    return replace(resolved, facts=facts)
+
+
+def _on_site(facts: dict[str, Any], recipe: Recipe, site: Site | None) -> dict[str, Any]:
+    if site is None:
+        return facts
+    prepared = str(site.data / "prepared" / Path(facts["prepared"]).name)
+    return {**facts, **site.facts(recipe), "prepared": prepared}
 
 
 def _model_type(recipe: Recipe, beside: Path) -> str:
@@ -128,9 +144,22 @@ def _smoke_facts(recipe: Recipe, family: str) -> dict[str, Any]:
 
 def _facts(settled: Settled, beside: Path, offline: bool) -> dict[str, Any]:
     recipe, target = settled.loaded.recipe, settled.target
-    base = local_path(recipe.model.base, beside)
-    sources = [(s.path, local_path(s.path, beside)) for s in recipe.data.sources]
-    others = [(s.path, local_path(s.path, beside)) for s in recipe.data.validation_sources]
+    alone = target.device == "cuda" and target.processes == 1 and len(settled.gpus) > 1
+    return {
+        **_content(recipe, beside, offline),
+        "target": target,
+        "deepspeed": own_file.of_recipe(recipe, beside),
+        "visible_gpu": settled.gpus[0].index if alone else "",
+    }
+
+
+def _content(recipe: Recipe, beside: Path, offline: bool) -> dict[str, Any]:
+    """Where model and data are, offline also in the hub's cache, and what is made of them."""
+    base = local_path(recipe.model.base, beside) or (
+        _cached(fetching.base_of(recipe)) if offline else None
+    )
+    sources = [(s.path, _data_path(s, beside, offline)) for s in recipe.data.sources]
+    others = [(s.path, _data_path(s, beside, offline)) for s in recipe.data.validation_sources]
     template = (
         local_path(recipe.data.chat_template, beside)
         if recipe.data.chat_template.endswith(".jinja")
@@ -138,9 +167,10 @@ def _facts(settled: Settled, beside: Path, offline: bool) -> dict[str, Any]:
     )
     # with the path: axolotl's own hash of prepared data has it in it, the content is in ours
     contents = [
-        f"{path}:{fingerprint.file_digest(path)}" if path else name
+        name if path is None else str(path) if is_snapshot(path)
+        else f"{path}:{fingerprint.file_digest(path)}"
         for name, path in (*sources, *others)
-    ]
+    ]  # fmt: skip
     name = fingerprint.prepared_name(
         recipe,
         release=RELEASES[recipe.backend],
@@ -149,18 +179,27 @@ def _facts(settled: Settled, beside: Path, offline: bool) -> dict[str, Any]:
         template=fingerprint.file_digest(template) if template else "",
     )
     all_local = base is not None and all(path for _, path in (*sources, *others))
-    alone = target.device == "cuda" and target.processes == 1 and len(settled.gpus) > 1
     return {
         "prepared": str(home() / "prepared" / name),
-        "target": target,
         "base": str(base) if base else "",
         "sources": tuple(str(path or name) for name, path in sources),
         "validation_sources": tuple(str(path or name) for name, path in others),
         "template": str(template) if template else "",
-        "deepspeed": own_file.of_recipe(recipe, beside),
         "offline": offline or all_local,
-        "visible_gpu": settled.gpus[0].index if alone else "",
     }
+
+
+def _data_path(source: Source, beside: Path, offline: bool) -> Path | None:
+    """Where a source is: a file or folder, offline also in the hub's cache."""
+    found = local_path(source.path, beside)
+    if found or not offline or source.format == "registered":
+        return found
+    return _cached(fetching.data_of(source))
+
+
+def _cached(repository: Repository) -> Path | None:
+    folder = fetching.cached(repository)
+    return Path(folder) if folder else None
 
 
 def create(resolved: Resolved, environment: Environment) -> tuple[plan.Plan, Record]:

@@ -117,6 +117,13 @@ def test_exports_expand_variables_and_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "s p" / "tmp" / "7").is_dir()
 
 
+def test_a_temporary_folder_of_the_site_on_the_node_is_kept(tmp_path: Path) -> None:
+    text = "\n".join([*prelude.lines(Cluster(scratch=str(tmp_path)), "axolotl"), 'echo "$TMPDIR"'])
+    assert bash(text, TMPDIR="/tmp").stdout == f"{tmp_path}/tmp/7\n"
+    node = tmp_path / "local"
+    assert bash(text, TMPDIR=str(node)).stdout == f"{node}\n"
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

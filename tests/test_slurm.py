@@ -155,6 +155,7 @@ def test_jobs_get_no_modules_and_no_variables_of_the_shell() -> None:
         ({}, 2, "FT214"),
         ({"output.push_to_hub": "me/x"}, None, "FT245"),
         ({"training.save": "never"}, None, "FT246"),
+        ({"training.save": "epoch"}, None, "FT246"),
     ],
 )
 def test_what_the_cluster_says_about_a_recipe(
@@ -169,6 +170,36 @@ def test_what_the_cluster_says_about_a_recipe(
     except RecipeError as error:
         found = error.findings
     assert code in {finding.code for finding in found}
+
+
+@pytest.mark.parametrize(
+    ("save", "limit", "processes", "warned"),
+    [
+        (1000, "2:00:00", 4, True),  # 1000 steps at 9 s are 2.5 hours
+        (1000, "3:00:00", 4, False),
+        (100, "2:00:00", 4, False),
+        ("2/epoch", "2:00:00", 4, True),  # 4000 steps in 2 epochs
+        ("4/epoch", "2:00:00", 4, False),
+        ("epoch", "2:00:00", 4, True),
+        ("epoch", "24:00:00", 4, False),
+        (1000, "2:00:00", 1, False),  # that was another run
+    ],
+)
+def test_checkpoints_are_held_against_the_limit_at_the_pace_of_an_earlier_run(
+    tmp_path: Path, save: object, limit: str, processes: int, warned: bool
+) -> None:
+    facts = {"world_size": 4, "runtime_seconds": 36000.0, "global_step": 4000, "max_steps": 4000}
+    write_json(tmp_path / "r1" / "run.json", {
+        "recipe": "basic", "backend": "axolotl", "cluster": {"name": "c"},
+        "stages": {"train": {"facts": facts}},
+    })  # fmt: skip
+    site = Site("c", Cluster(gpus_per_node=4, requeue=3), time=limit)
+    found = resolve(loaded(**{
+        "training.save": save, "training.epochs": 2, "output.directory": str(tmp_path),
+        "distributed.strategy": "ddp" if processes > 1 else "none",
+        "distributed.gpus": processes if processes > 1 else None,
+    }), site=site).findings  # fmt: skip
+    assert ("FT246" in {finding.code for finding in found}) == warned
 
 
 def test_nodes_without_a_cluster_are_an_error() -> None:

@@ -172,23 +172,26 @@ def tracker_key(recipe: Recipe) -> Iterator[Finding]:
     """wandb asks for a key, which ends a batch job."""
     if recipe.tracking.type != "wandb" or recipe.tracking.mode in ("offline", "disabled"):
         return
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") in (
-        "offline", "disabled", "dryrun",
-    ):  # fmt: skip
+    if wandb_key() or os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
         return
+    yield Finding(
+        "FT231",
+        "warning",
+        "wandb has no key here: a run without a terminal would end at its login",
+        field="tracking.type",
+        fix="export WANDB_API_KEY, or WANDB_MODE=offline",
+    )
+
+
+def wandb_key() -> bool:
+    """Whether wandb finds a key: in the environment, or where `wandb login` has put it."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
     netrc = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
     try:
-        known = "wandb" in netrc.read_text("utf-8", errors="replace")
+        return "wandb" in netrc.read_text("utf-8", errors="replace")
     except OSError:
-        known = False
-    if not known:
-        yield Finding(
-            "FT231",
-            "warning",
-            "wandb has no key here: a run without a terminal would end at its login",
-            field="tracking.type",
-            fix="export WANDB_API_KEY, or WANDB_MODE=offline",
-        )
+        return False
 
 
 def disk_space(recipe: Recipe, base: Path, beside: Path) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from orchestrator import __version__
 from orchestrator.cli import (
     backend,
     cluster,
+    fetching,
     inspecting,
     memory,
     recipe,
@@ -37,6 +38,7 @@ app.add_typer(backend.app, name="backend")
 app.add_typer(memory.app, name="plan")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(runs.app, name="runs")
+fetching.register(app)
 stages.register(app)
 app.command(hidden=True)(submitting.job)
 inspecting.register(app)

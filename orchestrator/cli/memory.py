@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.cluster import complete_cluster
 from orchestrator.cli.common import (
     AsJson,
     BackendName,
@@ -35,6 +36,18 @@ GpuSpec = Annotated[
 def memory(
     recipe: RecipeName,
     gpus: GpuSpec = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="CLUSTER",
+            help="The GPUs and nodes of this cluster.",
+            autocompletion=complete_cluster,
+        ),
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option("--nodes", min=1, help="With --on: nodes that train.")
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="The model's config.json."),
@@ -49,21 +62,26 @@ def memory(
 ) -> None:
     """Estimate the memory of a recipe; exit code 3 if it does not fit on the GPUs."""
     from orchestrator import hardware, ui
+    from orchestrator.cli.submitting import load_on, site
     from orchestrator.distributed import own_file
-    from orchestrator.errors import Exit
+    from orchestrator.errors import Exit, UsageError
     from orchestrator.memory import lookup, planning, view
     from orchestrator.memory.gpus import parse
 
     json_mode(as_json)
-    given = parse(gpus) if gpus else None
-    loaded = load(recipe, overrides, backend)
+    where = site(on, nodes, None, False, False)
+    if where and gpus:
+        raise UsageError("--gpus and --on exclude each other", hint="--on takes the profile's GPUs")
+    loaded = load_on(where, recipe, overrides, backend) if where else load(
+        recipe, overrides, backend
+    )  # fmt: skip
+    given = parse(gpus) if gpus else where.gpus(loaded.recipe) if where else None
     beside = loaded.file.resolve().parent
     found = lookup.find(loaded.recipe, beside, config, network=not offline)
     own = own_file.of_recipe(loaded.recipe, beside)
-    here = given is None
-    chosen = given or planning.seen(hardware.gpus())
-    host = planning.host_memory() if here and chosen else None
-    recipe_of = loaded.recipe if given is None else planning.on_any_number(loaded.recipe)
+    chosen = given if where or given else planning.seen(hardware.gpus())
+    host = where.host_memory if where else planning.host_memory() if chosen and not given else None
+    recipe_of = planning.on_any_number(loaded.recipe) if gpus else loaded.recipe
     planned = planning.of_recipe(recipe_of, found, chosen, host=host, deepspeed=own)
     if as_json:
         ui.emit(view.document(planned))

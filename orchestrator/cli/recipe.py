@@ -127,20 +127,31 @@ def plan(
     overrides: Overrides = None,
     backend: BackendName = None,
     smoke: SmokeFlag = False,
+    on: submitting.On = None,
+    nodes: submitting.Nodes = None,
+    time: submitting.Time = None,
     offline: OfflineFlag = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print all files and commands of a run."""
+    """Print all files and commands of a run, here or as they would be on a cluster."""
     from orchestrator import ui
-    from orchestrator.planning_view import plan_document, show_plan
+    from orchestrator.planning_view import memory_of, plan_document, show_plan
     from orchestrator.setup_run import planned_only
+    from orchestrator.submission import enter
 
     json_mode(as_json)
-    planned = planned_only(resolve(load(recipe, overrides, backend), smoke=smoke, offline=offline))
-    if as_json:
-        ui.emit(plan_document(planned))
+    where = submitting.site(on, nodes, time, False, False)
+    if where:
+        loaded = submitting.load_on(where, recipe, overrides, backend)
+        enter(where, loaded.recipe.backend, activate=False)
     else:
-        show_plan(planned)
+        loaded = load(recipe, overrides, backend)
+    planned = planned_only(resolve(loaded, smoke=smoke, offline=offline, site=where))
+    memory = memory_of(planned, where)
+    if as_json:
+        ui.emit(plan_document(planned, memory))
+    else:
+        show_plan(planned, memory)
 
 
 @app.command()

@@ -250,3 +250,34 @@ def wait(
         reason = f" ({found.reason})" if found.reason else ""
         ui.say(f"{record.layout.id}: {found.status}{reason}")
     raise typer.Exit(exit_code(record, found.status))
+
+
+@app.command()
+def sync(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Default: all runs in the folder.")
+    ] = None,
+    directory: Directory = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Upload what wandb has kept offline; what was uploaded before is left alone."""
+    from orchestrator import ui
+    from orchestrator.environments.environment import find
+    from orchestrator.runs.record import readable_runs
+    from orchestrator.runs.syncing import offline_runs, ready, upload
+
+    json_mode(as_json)
+    records = [opened(run, directory)] if run else readable_runs(directory)
+    found = [(record, kept) for record in records for kept in offline_runs(record)]
+    before = [kept for _, kept in found if kept.synced]
+    waiting = [(record, kept) for record, kept in found if not kept.synced]
+    if waiting:
+        ready()
+    for record, kept in waiting:
+        ui.note(f"upload {kept.folder.name} of {kept.run}")
+        upload(kept, find(str(record.document["backend"])))
+    if as_json:
+        ui.emit({"uploaded": [kept.as_dict() for _, kept in waiting],
+                 "before": [kept.as_dict() for kept in before]})  # fmt: skip
+    else:
+        ui.say(f"{len(waiting)} uploaded, {len(before)} were before")

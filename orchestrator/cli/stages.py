@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from orchestrator.plan import StageName
 
 HELP: "dict[StageName, str]" = {
-    "fetch": "Download the model and the data.",
     "preprocess": "Tokenize and mask the data, once.",
     "train": "Train a recipe, or go on training a run.",
     "merge": "Merge the LoRA into its base and verify it.",
@@ -51,19 +50,35 @@ def _stage_command(stage: "StageName") -> Callable[..., Any]:
         as_json: AsJson = False,
     ) -> None:
         json_mode(as_json)
-        run = run_named(target)
-        if run is not None:
-            no_changes(overrides, backend, smoke)
-            pipeline = reopen(run, install=not no_install, offline=offline)
-        else:
-            resolved = resolve(load(target, overrides, backend), smoke=smoke, offline=offline)
-            pipeline = start(resolved, install=not no_install)
-        _has_stage(pipeline, stage)
-        anew = run is not None and stage in ("merge", "export")
-        pipeline.run(until=stage, again=stage if anew else None)
-        outcome(pipeline, as_json=as_json)
+        walk(stage, target, overrides, backend, smoke=smoke, install=not no_install,
+             offline=offline, as_json=as_json)  # fmt: skip
 
     return command
+
+
+def walk(
+    stage: "StageName",
+    target: str,
+    overrides: list[str] | None,
+    backend: str | None,
+    *,
+    smoke: bool,
+    install: bool,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Do the stages up to `stage` of a run, or of a new run of a recipe."""
+    run = run_named(target)
+    if run is not None:
+        no_changes(overrides, backend, smoke)
+        pipeline = reopen(run, install=install, offline=offline)
+    else:
+        resolved = resolve(load(target, overrides, backend), smoke=smoke, offline=offline)
+        pipeline = start(resolved, install=install)
+    _has_stage(pipeline, stage)
+    anew = run is not None and stage in ("merge", "export")
+    pipeline.run(until=stage, again=stage if anew else None)
+    outcome(pipeline, as_json=as_json)
 
 
 def no_changes(overrides: list[str] | None, backend: str | None, smoke: bool) -> None:

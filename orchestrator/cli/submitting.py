@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 On = Annotated[
     str | None,
     typer.Option(
-        "--on", metavar="CLUSTER", help="Submit it there; see `ft cluster list`.",
+        "--on", metavar="CLUSTER", help="On this cluster; see `ft cluster list`.",
         autocompletion=complete_cluster,
     ),
 ]  # fmt: skip
@@ -97,6 +97,7 @@ def run_on(
 ) -> None:
     """Fetch here, then submit the rest; or only print the scripts."""
     from orchestrator.cli.common import resolve, start
+    from orchestrator.cli.fetching import fetched_and_pinned
     from orchestrator.setup_run import planned_only
     from orchestrator.submission import enter, jobs
 
@@ -107,6 +108,8 @@ def run_on(
         planned = planned_only(resolved)
         show_scripts(planned, jobs(planned, where), as_json=as_json)
         return
+    if not smoke:
+        resolved = fetched_and_pinned(resolved, where, offline=offline)
     pipeline = start(resolved, install=install)
     submit(pipeline, where, as_json=as_json)
 

@@ -33,11 +33,14 @@ lmod.sh ends under `set -u` where LOGNAME is unset (Lmod 8.6.19), so the script 
 
 CACHES = {
     "HF_HOME": "hf",
+    "HF_HUB_CACHE": "hf/hub",
     "HF_XET_CACHE": "hf/xet",
+    "HF_DATASETS_CACHE": "hf/datasets",
     "XDG_CACHE_HOME": "cache",
     "TRITON_CACHE_DIR": "cache/triton",
     "TORCH_HOME": "cache/torch",
     "TORCH_EXTENSIONS_DIR": "cache/torch_extensions",
+    "TORCHINDUCTOR_CACHE_DIR": "cache/inductor",
     "WANDB_CACHE_DIR": "cache/wandb",
     "WANDB_DATA_DIR": "cache/wandb",
 }
@@ -148,7 +151,9 @@ def _exports(cluster: Cluster, given: Mapping[str, str]) -> Iterator[str]:
         yield f"export {name}={shlex.quote(value)}"
     if cluster.scratch:
         root = cluster.scratch.rstrip("/")
-        yield f'export TMPDIR={shlex.quote(f"{root}/tmp")}/"${{SLURM_JOB_ID:-check}}"'
+        # what is set by now is the site's own, on the node: sbatch hands no TMPDIR on
+        here = f'{shlex.quote(f"{root}/tmp")}/"${{SLURM_JOB_ID:-check}}"'
+        yield f'if [ "${{TMPDIR:-/tmp}}" = /tmp ]; then export TMPDIR={here}; fi'
         message = f"the scratch folder {root} cannot be written"
         yield f'mkdir -p "$TMPDIR" || stop {Stop.SCRATCH:d} {shlex.quote(message)}'
     if cluster.offline:

@@ -11,12 +11,13 @@ from typing import Any
 
 from orchestrator.backends.base import Target
 from orchestrator.clusters import prelude
-from orchestrator.clusters.profile import Cluster, bytes_of
+from orchestrator.clusters.profile import Cluster, bytes_of, seconds
 from orchestrator.environments.home import home
 from orchestrator.errors import UsageError
 from orchestrator.findings import Finding
 from orchestrator.memory.gpus import Gpus, parse
 from orchestrator.recipe.models import Recipe
+from orchestrator.runs.pace import Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,8 @@ class Site:
             "visible_gpu": "",
         }
 
-    def problems(self, recipe: Recipe) -> Iterator[Finding]:
-        """What the cluster means for the recipe."""
+    def problems(self, recipe: Recipe, pace: Pace | None = None) -> Iterator[Finding]:
+        """What the cluster means for the recipe; `pace` is that of an earlier run."""
         spread, each = recipe.distributed, self.cluster.gpus_per_node
         if each and (spread.gpus or 1) > each:
             yield Finding(
@@ -101,20 +102,8 @@ class Site:
                 field="distributed.gpus",
                 fix=f"--set distributed.gpus={each}, and more --nodes",
             )
-        if self.cluster.requeue and recipe.training.save == "never":
-            yield Finding(
-                "FT246",
-                "warning",
-                "no checkpoints are saved: what a preempted job or a failed node has done is lost",
-                field="training.save",
-                fix="--set training.save=4/epoch",
-            )
-        if self.cluster.offline:
-            yield from self._unreachable(recipe)
-
-    def _unreachable(self, recipe: Recipe) -> Iterator[Finding]:
-        """`datasets` loads a hub data set offline only from its own cache, not from the hub's."""
-        if recipe.output.push_to_hub:
+        yield from self._checkpoints(recipe, pace)
+        if self.cluster.offline and recipe.output.push_to_hub:
             yield Finding(
                 "FT245",
                 "error",
@@ -122,13 +111,27 @@ class Site:
                 field="output.push_to_hub",
                 fix="--set output.push_to_hub=null, and `hf upload` the export afterwards",
             )
-        for index, source in enumerate(() if self.prepare_here else recipe.data.sources):
-            hub = "/" in source.path and not Path(source.path).suffix
-            if hub and not Path(source.path).exists() and source.format != "registered":
-                yield Finding(
-                    "FT245",
-                    "warning",
-                    f"{source.path} is on the hub, which the nodes of {self.name} cannot reach",
-                    field=f"data.sources[{index}].path",
-                    fix="--prepare-here does what needs it on the login node",
-                )
+
+    def _checkpoints(self, recipe: Recipe, pace: Pace | None) -> Iterator[Finding]:
+        """What a preempted job or a failed node loses: no warning comes before those."""
+        save, epochs = recipe.training.save, recipe.training.epochs
+        limit = seconds(self.time_limit)
+        between = pace.between_checkpoints(recipe) if pace else None
+        if save == "never":
+            why = "no checkpoints are saved"
+        elif pace and between is not None and between > limit:
+            why = (
+                f"checkpoints are {between / 3600:.1f} h apart at the pace of {pace.run}, the "
+                f"limit is {self.time_limit}: a job saves none before the warning at its end"
+            )
+        elif pace is None and save == "epoch" and epochs is not None and epochs <= 1:
+            why = "the only checkpoint is saved at the end of the only epoch"
+        else:
+            return
+        yield Finding(
+            "FT246",
+            "warning",
+            f"{why}; a preempted job or a failed node loses all that it has done",
+            field="training.save",
+            fix="--set training.save=4/epoch, or a number of steps",
+        )

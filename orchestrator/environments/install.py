@@ -15,7 +15,16 @@ from pathlib import Path
 
 import orchestrator
 from orchestrator import shell, ui
-from orchestrator.environments import home, indexes, interpreters, locks, registry, torch_build, uv
+from orchestrator.environments import (
+    home,
+    indexes,
+    interpreters,
+    locks,
+    registry,
+    torch_build,
+    uv,
+    wheels,
+)
 from orchestrator.environments.environment import STAMP, Environment
 from orchestrator.environments.exclusive import held
 from orchestrator.environments.locks import Lock
@@ -43,10 +52,17 @@ def install(name: str, *, torch: str = "auto", reinstall: bool = False) -> Envir
         if not reinstall and registry.up_to_date(previous):
             return previous
         torch = previous.stamp["build"]
-    build = torch_build.choose(torch, name)
+    build = _carried(torch, name) or torch_build.choose(torch, name)
     environment = make(locks.load(name, build.lock), build, reinstall=reinstall)
     home.choose(name, installed=environment.prefix.name)
     return environment
+
+
+def _carried(torch: str, name: str) -> TorchBuild | None:
+    """The build whose packages a bundle has brought, if it is the one that is asked for."""
+    fits = [lock for lock in wheels.all_carried(name) if torch in ("auto", lock.build)]
+    lock = fits[0] if fits else None
+    return TorchBuild(lock.build, lock.build, "carried by a bundle") if lock else None
 
 
 def _previous(name: str) -> Environment | None:
@@ -161,7 +177,7 @@ def _check_space(lock: Lock, parent: Path) -> None:
 
 def _fill(folder: Path, lock: Lock, build: TorchBuild, python: str) -> None:
     """Make the environment, check it and stamp it."""
-    sources = indexes.sources()
+    sources = indexes.sources() if build.replaced else wheels.sources(lock)
     for line in sources.ignored:
         ui.note(f"note: pip's {line}")
     log = Path(f"{folder}.log")

@@ -19,8 +19,10 @@ import numpy as np
 
 from orchestrator.data_check.reading import READERS, data_files
 from orchestrator.data_check.tally import Tally
+from orchestrator.hub.cache import Repository, find
 from orchestrator.labels.truth import ASSISTANT, Messages, Piece, reader
 from orchestrator.recipe.models import Recipe, Source
+from orchestrator.recipe.sources import is_snapshot
 
 ANCHOR = 24
 """Bytes at the start of a piece that are looked for in prepared text."""
@@ -275,9 +277,9 @@ def origin_of(name: str, source: Source, path: str) -> Origin:
     """Where the rows of a source are: a local path, or the hub's cache."""
     complete = not (source.shards or source.skip)
     found = Path(path)
-    if found.is_absolute():
+    if found.is_absolute() and not is_snapshot(found):
         return Origin(name, source, _known(data_files(found)), complete)
-    folder = _cached(path, source)
+    folder = found if found.is_absolute() else _cached(path, source)
     files = data_files(folder) if folder else []
     of_split = [file for file in files if source.split in file.name]
     return Origin(name, source, _known(of_split or files), complete and not source.subset)
@@ -291,14 +293,5 @@ def _cached(name: str, source: Source) -> Path | None:
     """The folder of a data set in the hub's cache; nothing is fetched."""
     if source.format in ("registered", "custom"):
         return None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                name, revision=source.revision, repo_type="dataset", local_files_only=True
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError):
-        return None
+    found = find(Repository("dataset", name, source.revision))
+    return found.folder if found else None

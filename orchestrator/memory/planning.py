@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.backends.base import Target
 from orchestrator.errors import UsageError
-from orchestrator.hardware import Gpu, gpus
+from orchestrator.hardware import Gpu
 from orchestrator.memory import automatic, fit, lookup
 from orchestrator.memory.gpus import GIB, Gpus
 from orchestrator.memory.model import read
@@ -85,7 +85,7 @@ def on_any_number(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"distributed": spread})
 
 
-def of_plan(plan: Plan) -> MemoryPlan | None:
+def of_plan(plan: Plan, on: Gpus | None, host: int | None = None) -> MemoryPlan | None:
     """The memory plan beside the plan of a run; None for a smoke run or an unknown model.
 
     Without a network: the config is the local model's, the cache's or the table's.
@@ -99,7 +99,7 @@ def of_plan(plan: Plan) -> MemoryPlan | None:
     found = lookup.offline(recipe, Path.cwd())
     try:
         own = plan.context.deepspeed
-        return of_recipe(recipe, found, seen(gpus()), deepspeed=own) if found else None
+        return of_recipe(recipe, found, on, host=host, deepspeed=own) if found else None
     except UsageError:  # a config of something else than a language model
         return None
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator import stages, ui, yaml_out
+from orchestrator import hardware, stages, ui, yaml_out
 from orchestrator.checkpoints import complete_checkpoints
 from orchestrator.errors import LaunchError
 from orchestrator.files import write_atomic
@@ -83,7 +83,9 @@ def _step(plan: Plan, shortage: Shortage) -> Step | None:
     def fits(recipe: Recipe) -> bool | None:
         if shortage.kind != "gpu" or plan.context.target.device != "cuda":
             return None
-        memory = planning.of_plan(dataclasses.replace(plan, recipe=recipe))
+        here = planning.seen(hardware.gpus())
+        here = here and dataclasses.replace(here, nodes=max(1, plan.context.nodes))
+        memory = planning.of_plan(dataclasses.replace(plan, recipe=recipe), here)
         return memory.plan.own.fits if memory else None
 
     context = plan.context

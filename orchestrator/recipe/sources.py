@@ -3,7 +3,7 @@
 import difflib
 import re
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from orchestrator.errors import UsageError
 
@@ -65,6 +65,11 @@ def local_path(text: str, beside: Path) -> Path | None:
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, a home of nobody
         pass
     return None
+
+
+def is_snapshot(path: str | PurePath) -> bool:
+    """Whether a folder is a repository in the hub's cache: `.../snapshots/<commit>`."""
+    return PurePath(path).is_absolute() and PurePath(path).parent.name == "snapshots"
 
 
 def looks_local(text: str) -> bool:

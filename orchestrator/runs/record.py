@@ -12,7 +12,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -203,6 +203,13 @@ def run_folders(directory: Path) -> list[Path]:
 def _is_run(root: Path) -> bool:
     layout = RunLayout(root)
     return layout.record.is_file() or layout.record_before.is_file()
+
+
+def readable_runs(directory: Path) -> Iterator[Record]:
+    """The records in a folder, oldest first; a broken one is left to `ft runs list`."""
+    for folder in run_folders(directory):
+        with contextlib.suppress(UsageError):
+            yield open_record(folder)
 
 
 def summary(record: Record) -> Mapping[str, Any]:

@@ -117,12 +117,15 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 KillWait=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 MinJobAge=3600
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
 JobCompLoc=$dir/log/jobcomp.txt
 NodeName=n[1-$nodes] NodeHostname=$node_host NodeAddr=$address Port=[$((port + 1))-$((port + nodes))] CPUs=8 RealMemory=16000
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP DefMemPerCPU=100
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP DefMemPerCPU=100 PriorityTier=10
 EOF
     # slurmd starts a cgroup plugin whatever is used: v1 needs no mount up to 23.11, "disabled" is
     # known from 24.05 on

@@ -5,13 +5,15 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.helpers import write_recipe
+from tests.hub_server import Hub, HubRepository, folder, serving
 from tests.slurm.conftest import SlurmPlace
 from tests.smoke.contract import events, losses, processes_of, record, wait_for
 
@@ -50,35 +52,56 @@ def said(run: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def chain(place: SlurmPlace) -> Path:
-    """A whole run, made once."""
-    run = submitted(place, "mistral-qlora", "--smoke", "--backend", BACKEND, "--on", "toy")
-    waited = place.ft("runs", "wait", run, "--timeout", "500", "--json")
-    assert waited.code == 0, (waited.err, waited.out, said(run))
-    return run
+def tiny(place: SlurmPlace) -> Path:
+    """A tiny model."""
+    done = place.ft("fetch", "mistral-qlora", "--smoke", "--backend", BACKEND, "--json")
+    assert done.code == 0, done.err
+    return Path(done.json["context"]["base"])
 
 
 @pytest.fixture(scope="session")
-def recipe(place: SlurmPlace, chain: Path) -> Callable[..., Path]:
-    """A recipe on the tiny model that the chain has made."""
-    rows = place.work / "rows.jsonl"
+def hub(place: SlurmPlace, tiny: Path) -> Iterator[Hub]:
+    """A hub with that model and a data set of two splits; nodes in namespaces cannot reach it."""
     words = ["red", "blue", "green", "white"]
-    rows.write_text("".join(
-        json.dumps({"instruction": f"Say {words[i % 4]} {i}.", "input": "",
-                    "output": f"{words[i % 4]} it is"}) + "\n" for i in range(64)
-    ))  # fmt: skip
+    rows = [
+        {"instruction": f"Say {words[i % 4]} {i}.", "input": "", "output": f"{words[i % 4]} it is"}
+        for i in range(64)
+    ]
+    train = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    data = HubRepository({"train.jsonl": train, "test.jsonl": train[: train.index(b"\n") + 1]})
+    model = HubRepository({**folder(tiny), "pytorch_model.bin": b"not needed"})
+    with serving({"models/user/tiny": model, "datasets/user/words": data}) as server:
+        place.environ |= server.environ(place.work / "hub-cache")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def recipe(place: SlurmPlace, tiny: Path, hub: Hub) -> Callable[..., Path]:
+    """A recipe on the tiny model and the hub's data set."""
 
     def write(name: str, **changes: Any) -> Path:
         return write_recipe(
             place.work / f"{name}.yaml",
-            **{"name": name, "backend": BACKEND, "model.base": record(chain)["context"]["base"],
+            **{"name": name, "backend": BACKEND, "model.base": str(tiny),
                "model.dtype": "float32", "data.sequence_length": 160,
-               "data.sources": [{"path": str(rows), "format": "alpaca"}],
+               "data.sources": [{"path": "user/words", "format": "alpaca"}],
                "training.epochs": None, "training.steps": STEPS, "training.log_every": 1,
-               "training.micro_batch_size": 2, "training.save": 5000, **changes},
+               "training.micro_batch_size": 2, "training.save": 50,
+               "output.merge": False, "output.export": False, **changes},
         )  # fmt: skip
 
     return write
+
+
+@pytest.fixture(scope="session")
+def chain(place: SlurmPlace, recipe: Callable[..., Path]) -> Path:
+    """A whole run with model and data of the hub, made once."""
+    file = recipe("chain", **{"model.base": "user/tiny", "output.merge": True,
+                              "output.export": True, "tracking.type": "wandb"})  # fmt: skip
+    run = submitted(place, file, "--on", "toy")
+    waited = place.ft("runs", "wait", run, "--timeout", "500", "--json")
+    assert waited.code == 0, (waited.err, waited.out, said(run))
+    return run
 
 
 def test_check_of_the_profile(place: SlurmPlace) -> None:
@@ -107,95 +130,108 @@ def test_chain_of_jobs_makes_a_model(place: SlurmPlace, chain: Path) -> None:
     assert not {"HF_HUB_OFFLINE", "HF_HOME", "TMPDIR"} & set(environment["removed"])
     assert document["context"]["prepared"].startswith(str(place.scratch))
     assert not list((place.scratch / "tmp").iterdir())
+    assert list(chain.glob("wandb/offline-run-*/*.wandb"))  # `ft runs sync` looks there
+    fetched = {entry["id"]: entry for entry in document["stages"]["fetch"]["facts"]["fetched"]}
+    assert set(fetched) == {"user/tiny", "user/words"}
+    assert fetched["user/tiny"]["path"].startswith(str(place.scratch / "hf/hub"))
+    assert not (Path(fetched["user/tiny"]["path"]) / "pytorch_model.bin").exists()
+    assert document["context"]["sources"] == [fetched["user/words"]["path"]]
+    assert document["stages"]["preprocess"]["facts"]["rows"] == 64  # of one split
     assert "✔ train" in place.ft("runs", "logs", chain).out
     assert "✔ export" in place.ft("runs", "logs", "-f", chain).out
     assert place.ft("runs", "logs", chain, "train").out
-    assert place.ft("runs", "list", "--json").json[0]["status"] == "done"
+    assert place.ft("runs", "list", "--json").json[-1]["status"] == "done"
 
 
-def test_two_nodes_train_together(place: SlurmPlace, recipe: Callable[..., Path]) -> None:
-    file = recipe("two", **{"distributed.strategy": "ddp", "training.steps": 8,
-                            "output.merge": False, "output.export": False})  # fmt: skip
-    run = submitted(place, file, "--on", "toy", "--nodes", "2", "--prepare-here")
+@pytest.mark.parametrize("backend", ["llamafactory", "axolotl"])
+def test_two_nodes_train_together(
+    place: SlurmPlace, recipe: Callable[..., Path], backend: str
+) -> None:
+    changes = {"backend": backend, "distributed.strategy": "ddp", "training.steps": 4}
+    file = recipe(f"two-{backend}", **changes)
+    here = ["--prepare-here"] if backend == BACKEND else []
+    run = submitted(place, file, "--on", "toy", "--nodes", "2", *here)
     waited = place.ft("runs", "wait", run, "--timeout", "400")
     assert waited.code == 0, (waited.out, said(run), (run / "logs/train.log").read_text()[-3000:])
     facts = record(run)["stages"]["train"]["facts"]
-    assert (facts["world_size"], facts["global_step"]) == (2, 8)
+    assert (facts["world_size"], facts["global_step"]) == (2, 4)
     asked = {job["name"]: job["nodes"] for job in status(place, run)["jobs"]}
     assert asked["train"] == "n[1-2]"
-    assert list(states(place, run)) == ["train"]
+    assert list(asked) == (["train"] if here else ["prepare", "train"])
 
 
-def test_the_other_backend_on_two_nodes_with_merge_and_export(
-    place: SlurmPlace, recipe: Callable[..., Path]
+def started_again(place: SlurmPlace, run: Path, times: int) -> None:
+    """Wait until training is in the queue again, and do not wait for what Slurm waits for there."""
+
+    def restarts() -> bool:
+        job = next(job for job in status(place, run)["jobs"] if job["name"] == "train")
+        return bool(job["restarts"] == times)
+
+    wait_for(restarts, 90)
+    time.sleep(2)  # a start within the second in which its credential was revoked would fail
+    with contextlib.suppress(subprocess.CalledProcessError):  # it runs already
+        place.slurm("scontrol", "update", f"jobid={job_id(run, 'train')}", "starttime=now")
+
+
+def test_warned_preempted_and_on_a_node_that_fails_it_ends_with_the_same_losses(
+    place: SlurmPlace, recipe: Callable[..., Path], chain: Path
 ) -> None:
-    file = recipe("axolotl", **{"backend": "axolotl", "distributed.strategy": "ddp",
-                                "training.steps": 4})  # fmt: skip
-    run = submitted(place, file, "--on", "toy", "--nodes", "2")
-    waited = place.ft("runs", "wait", run, "--timeout", "500")
-    assert waited.code == 0, (waited.out, said(run))
-    facts = record(run)["stages"]["train"]["facts"]
-    assert (facts["world_size"], facts["global_step"]) == (2, 4)
-    assert (run / "export" / "model.safetensors").is_file()
-
-
-def test_time_limit_requeues_and_resumes_to_the_same_losses(
-    place: SlurmPlace, recipe: Callable[..., Path]
-) -> None:
-    bare = {"output.merge": False, "output.export": False}
-    whole = place.ft("recipe", "run", recipe("whole", **bare), "--json")
-    assert whole.code == 0, whole.err
-    run = submitted(place, recipe("again", **bare), "--on", "toy")
+    rough = place.profile("rough", requeue=3)
+    run = submitted(place, recipe("rough", **{"model.base": "user/tiny"}), "--on", rough)
     train = job_id(run, "train")
     wait_for(lambda: max(losses(run)) >= 20, 300)
-    # Slurm's own warning comes up to a minute early; this is the same signal to the same process
-    place.slurm("scancel", "--signal=USR1", "--batch", train)
-    wait_for(lambda: status(place, run)["status"] == "queued", 60)
+
+    # a limit that is near: Slurm sends its warning when it looks next
+    place.slurm("scontrol", "update", f"jobid={train}", "timelimit=1")
+    started_again(place, run, 1)
+    place.slurm("scontrol", "update", f"jobid={train}", "timelimit=20")
     stopped = max(losses(run))
     assert 20 <= stopped < STEPS
-    with contextlib.suppress(
-        subprocess.CalledProcessError
-    ):  # else it waits for the credential of its first start
-        place.slurm("scontrol", "update", f"jobid={train}", "starttime=now")
-    waited = place.ft("runs", "wait", run, "--timeout", "300")
-    assert waited.code == 0, (waited.out, said(run))
-    facts = record(run)["stages"]["train"]["facts"]
-    assert facts["resumed_from"].endswith(f"checkpoint-{stopped}")
-    restarts = {job["name"]: job["restarts"] for job in status(place, run)["jobs"]}
-    assert restarts["train"] == 1
-    expected = losses(Path(whole.json["path"]))
-    assert losses(run) == pytest.approx(expected, rel=1e-5)
     assert "stop_asked" in {event["event"] for event in events(run)}
 
+    wait_for(lambda: max(losses(run)) >= stopped + 10, 120)
+    place.slurm("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null",
+                "--wrap=true")  # fmt: skip
+    started_again(place, run, 2)
+    preempted = max(losses(run))
 
-def test_a_failed_node_requeues_and_resumes_elsewhere(
+    wait_for(lambda: max(losses(run)) >= preempted + 60, 200)
+    node = {job["name"]: job["nodes"] for job in status(place, run)["jobs"]}["train"]
+    crashed = place.node("crash", node)  # not without network namespaces
+    try:
+        if crashed:
+            place.slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+            assert status(place, run)["status"] == "queued"
+            started_again(place, run, 3)
+        waited = place.ft("runs", "wait", run, "--timeout", "300")
+        assert waited.code == 0, (waited.out, said(run))
+        train_job = next(job for job in status(place, run)["jobs"] if job["name"] == "train")
+        assert train_job["restarts"] == (3 if crashed else 2)
+        assert not crashed or train_job["nodes"] != node
+    finally:
+        if crashed:
+            place.node("boot", node)  # it returns to service by itself
+            state = ("sinfo", "-hN", "--partition=main", "-n", node, "-o%T")
+            wait_for(lambda: place.slurm(*state).strip() == "idle", 60)
+    assert record(run)["stages"]["train"]["facts"]["resumed_from"]
+    assert losses(run) == pytest.approx(losses(chain), rel=1e-5)
+
+
+def test_a_missing_module_is_named_and_what_is_left_can_be_cancelled(
     place: SlurmPlace, recipe: Callable[..., Path]
 ) -> None:
-    file = recipe("node", **{"training.save": 100, "output.merge": False, "output.export": False})
-    run = submitted(place, file, "--on", "toy")
-    wait_for(lambda: max(losses(run)) >= 150, 300)
-    node = {job["name"]: job["nodes"] for job in status(place, run)["jobs"]}["train"]
-    if not place.node("crash", node):
-        pytest.skip("nodes without a network namespace cannot crash")
-    try:
-        place.slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-        assert status(place, run)["status"] == "queued"
-        waited = place.ft("runs", "wait", run, "--timeout", "200")
-        assert waited.code == 0, (waited.out, said(run))
-        jobs = {job["name"]: job for job in status(place, run)["jobs"]}
-        assert jobs["train"]["nodes"] != node
-        assert jobs["train"]["restarts"] == 1
-        facts = record(run)["stages"]["train"]["facts"]
-        assert int(facts["resumed_from"].rpartition("-")[2]) >= 100
-    finally:
-        place.node("boot", node)  # it returns to service by itself
-        wait_for(lambda: place.slurm("sinfo", "-hN", "-n", node, "-o%T").strip() == "idle", 60)
+    file = recipe("m", **{"training.steps": 100000, "output.merge": True})
+    run = submitted(place, file, "--on", place.profile("nomodule", modules=["Nope/1.0"]))
+    waited = place.ft("runs", "wait", run, "--timeout", "60", "--json")
+    assert (waited.code, waited.json["status"]) == (9, "failed")
+    assert "a module of the cluster profile cannot be loaded" in waited.json["reason"]
+    assert "ft: the module Nope/1.0 cannot be loaded" in place.ft("runs", "logs", run).out
+    assert place.ft("train", run).code == 2  # not on the login node
+    again = place.ft("recipe", "run", "--resume", run, "--on", "toy")
+    assert again.code == 0, again.err
 
-
-def test_cancel_ends_everything(place: SlurmPlace, recipe: Callable[..., Path]) -> None:
-    run = submitted(place, recipe("cancelled", **{"training.steps": 100000}), "--on", "toy")
     wait_for(lambda: max(losses(run)) >= 2, 300)
-    assert place.ft("recipe", "run", "--resume", run).code == 2
+    assert place.ft("recipe", "run", "--resume", run).code == 2  # it runs
     done = place.ft("runs", "cancel", run, "--json")
     assert (done.code, done.json["status"]) == (0, "cancelled"), done.err
     assert states(place, run) == {
@@ -234,22 +270,8 @@ def test_labels_that_forbid_training_stop_the_chain(
     assert (waited.code, waited.json["status"]) == (7, "failed"), said(run)
     assert "[FT50" in waited.json["reason"]
     assert states(place, run) == {
-        "prepare": "FAILED", "train": "CANCELLED", "finish": "CANCELLED",
+        "prepare": "FAILED", "train": "CANCELLED",
     }  # fmt: skip
-
-
-def test_a_missing_module_is_named(place: SlurmPlace, recipe: Callable[..., Path]) -> None:
-    file = recipe("m", **{"training.steps": 3, "output.merge": False, "output.export": False})
-    run = submitted(place, file, "--on", place.profile("nomodule", modules=["Nope/1.0"]))
-    waited = place.ft("runs", "wait", run, "--timeout", "60", "--json")
-    assert (waited.code, waited.json["status"]) == (9, "failed")
-    assert "a module of the cluster profile cannot be loaded" in waited.json["reason"]
-    assert "ft: the module Nope/1.0 cannot be loaded" in place.ft("runs", "logs", run).out
-    assert place.ft("train", run).code == 2  # not on the login node
-    again = place.ft("recipe", "run", "--resume", run, "--on", "toy")
-    assert again.code == 0, again.err
-    waited = place.ft("runs", "wait", run, "--timeout", "200")
-    assert waited.code == 0, (waited.out, said(run))
 
 
 def test_an_unknown_partition_is_refused(place: SlurmPlace, recipe: Callable[..., Path]) -> None:

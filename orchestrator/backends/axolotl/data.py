@@ -7,6 +7,7 @@ from orchestrator.backends.base import merged
 from orchestrator.prompts import alpaca_prompt
 from orchestrator.recipe.models import ColumnRole, Recipe, Source, column
 from orchestrator.recipe.sections.data import Role
+from orchestrator.recipe.sources import is_snapshot
 from orchestrator.templates import ALPACA
 
 DS_TYPES = {
@@ -70,6 +71,11 @@ def dataset(recipe: Recipe, source: Source, path: str) -> dict[str, Any]:
     samples = source.samples or recipe.data.samples
     entry["split"] = f"{split}[:{samples}]" if samples else split
     entry |= _format(recipe, source)
+    names = source.files
+    if names and is_snapshot(path):  # there axolotl takes file names as they are, from any folder
+        names = (names,) if isinstance(names, str) else names
+        source = source.model_copy(update={"files": tuple(f"{path}/{name}" for name in names)})
+        entry.setdefault("ds_type", DS_TYPES.get(PurePath(names[0]).suffix, "json"))
     for option, key in OPTION_KEYS.items():
         value = getattr(source, option)
         if value is None or (option == "chat_template" and source.format not in CHATS):

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.backends.base import merged
 from orchestrator.recipe.models import ColumnRole, Recipe, Source, column
+from orchestrator.recipe.sources import is_snapshot
 
 FILE_SUFFIXES = {".jsonl", ".json", ".parquet", ".csv", ".arrow", ".txt"}
 
@@ -16,6 +17,8 @@ FILE_SUFFIXES = {".jsonl", ".json", ".parquet", ".csv", ".arrow", ".txt"}
 def entry(source: Source, path: str) -> dict[str, Any]:
     """One entry; `path` is where the data is on the target."""
     is_file = PurePath(path).is_absolute() or PurePath(path).suffix in FILE_SUFFIXES
+    # `file_name` takes every file of a folder, whatever its split; a path serves as a hub id, too
+    is_file = is_file and not is_snapshot(path)
     info: dict[str, Any] = {"file_name": path} if is_file else {"hf_hub_url": path}
     if source.subset:
         info["subset"] = source.subset

@@ -28,16 +28,19 @@ eval "$(conda shell.bash hook)" || stop 73 "conda does not start"
 conda activate my-env || stop 73 'the conda environment my-env cannot be activated'
 export FT_AXOLOTL_PREFIX="$CONDA_PREFIX"
 export HF_HOME='/scratch/my lab/hf'
+export HF_HUB_CACHE='/scratch/my lab/hf/hub'
 export HF_XET_CACHE='/scratch/my lab/hf/xet'
+export HF_DATASETS_CACHE='/scratch/my lab/hf/datasets'
 export XDG_CACHE_HOME='/scratch/my lab/cache'
 export TRITON_CACHE_DIR='/scratch/my lab/cache/triton'
 export TORCH_HOME='/scratch/my lab/cache/torch'
 export TORCH_EXTENSIONS_DIR='/scratch/my lab/cache/torch_extensions'
+export TORCHINDUCTOR_CACHE_DIR='/scratch/my lab/cache/inductor'
 export WANDB_CACHE_DIR='/scratch/my lab/cache/wandb'
 export WANDB_DATA_DIR='/scratch/my lab/cache/wandb'
 export FT_HOME='/home/me/$ft'
 export A='x '"'"'y'"'"''
-export TMPDIR='/scratch/my lab/tmp'/"${SLURM_JOB_ID:-check}"
+if [ "${TMPDIR:-/tmp}" = /tmp ]; then export TMPDIR='/scratch/my lab/tmp'/"${SLURM_JOB_ID:-check}"; fi
 mkdir -p "$TMPDIR" || stop 74 'the scratch folder /scratch/my lab cannot be written'
 export LD_LIBRARY_PATH="${CONDA_PREFIX:-}/lib${LD_LIBRARY_PATH:+:${LD_LIBRARY_PATH}}"
 export X="\$(id) \`id\`"

@@ -25,15 +25,18 @@ fi
 type module > /dev/null 2>&1 || stop 71 'there is no command module on this node: set module_init in the cluster profile'
 module load Mamba/23.11.0-0 || stop 72 'the module Mamba/23.11.0-0 cannot be loaded; see: module avail'
 export HF_HOME=/scratch/lt200000-mine/hf
+export HF_HUB_CACHE=/scratch/lt200000-mine/hf/hub
 export HF_XET_CACHE=/scratch/lt200000-mine/hf/xet
+export HF_DATASETS_CACHE=/scratch/lt200000-mine/hf/datasets
 export XDG_CACHE_HOME=/scratch/lt200000-mine/cache
 export TRITON_CACHE_DIR=/scratch/lt200000-mine/cache/triton
 export TORCH_HOME=/scratch/lt200000-mine/cache/torch
 export TORCH_EXTENSIONS_DIR=/scratch/lt200000-mine/cache/torch_extensions
+export TORCHINDUCTOR_CACHE_DIR=/scratch/lt200000-mine/cache/inductor
 export WANDB_CACHE_DIR=/scratch/lt200000-mine/cache/wandb
 export WANDB_DATA_DIR=/scratch/lt200000-mine/cache/wandb
 export FT_HOME=/home/me/ft
-export TMPDIR=/scratch/lt200000-mine/tmp/"${SLURM_JOB_ID:-check}"
+if [ "${TMPDIR:-/tmp}" = /tmp ]; then export TMPDIR=/scratch/lt200000-mine/tmp/"${SLURM_JOB_ID:-check}"; fi
 mkdir -p "$TMPDIR" || stop 74 'the scratch folder /scratch/lt200000-mine cannot be written'
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1 WANDB_MODE=offline
 export NCCL_DEBUG="WARN"

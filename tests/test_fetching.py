@@ -1,0 +1,219 @@
+"""Fetching from a hub that breaks off, damages, refuses and moves, served on this machine."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from orchestrator.backends.axolotl import data as axolotl
+from orchestrator.backends.llamafactory import data as llamafactory
+from orchestrator.errors import BackendEnvironmentError
+from orchestrator.exporting import name_base
+from orchestrator.hub import choosing
+from orchestrator.hub.cache import Repository
+from orchestrator.hub.fetch import fetch, from_cache
+from orchestrator.recipe.models import Source
+from tests.helpers import Outcome, ft, loaded, write_recipe
+from tests.hub_server import Hub, HubRepository, serving
+
+WEIGHTS = os.urandom(12_000_000)
+WRITTEN = 10 * 1024 * 1024
+"""huggingface_hub writes in pieces of this size; what came of the next one is lost."""
+CONFIG = b'{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}'
+ROWS = "".join(
+    json.dumps({"instruction": f"Say {i}.", "input": "", "output": str(i)}) + "\n"
+    for i in range(40)
+).encode()
+
+
+MODEL = Repository("model", "user/tiny")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub, and this process using it with a cache of its own."""
+    model = HubRepository(
+        {
+            "config.json": CONFIG,
+            "tokenizer.json": b"{}",
+            "model.safetensors": WEIGHTS,
+            "pytorch_model.bin": WEIGHTS,
+            "consolidated.safetensors": WEIGHTS,
+            "original/params.json": b"{}",
+            "README.md": b"text",
+        }
+    )
+    data = HubRepository(
+        {"train.jsonl": ROWS, "README.md": b"---\n---\n", ".gitattributes": b"x"}, "d" * 40
+    )
+    with serving({"models/user/tiny": model, "datasets/user/words": data}) as server:
+        template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield server
+
+
+def test_to_a_cluster_what_is_needed_and_nothing_else_is_fetched_once(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """The command, which needs no backend and makes no run."""
+    sources = [{"path": "user/words", "format": "alpaca"}]
+    recipe = write_recipe(
+        tmp_path / "r.yaml", **{"model.base": "user/tiny", "data.sources": sources}
+    )
+    (tmp_path / "clusters").mkdir()
+    (tmp_path / "clusters" / "toy.yaml").write_text(
+        f"scratch: {tmp_path}/scratch\noffline: true\ngpus_per_node: 0\n"
+    )
+
+    def run(*options: str) -> Outcome:
+        return ft("fetch", recipe, "--on", "toy", "--json", *options, cwd=tmp_path,
+                  **hub.environ(tmp_path / "home"), FT_HOME=str(tmp_path / "ft"))  # fmt: skip
+
+    done = run()
+    assert done.code == 0, done.err
+    model, data = done.json["fetched"]
+    folder = tmp_path / "scratch/hf/hub/models--user--tiny/snapshots" / ("a" * 40)
+    assert (model["id"], model["commit"], model["path"]) == ("user/tiny", "a" * 40, str(folder))
+    assert {file.name for file in folder.iterdir()} == {
+        "config.json", "tokenizer.json", "model.safetensors",
+    }  # fmt: skip
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert {file.name for file in Path(data["path"]).iterdir()} == {"train.jsonl", "README.md"}
+    assert not (tmp_path / "runs").exists()
+    hub.repositories.clear()
+    assert run("--offline").json["fetched"] == done.json["fetched"]
+    refused = run()
+    assert (refused.code, refused.err.count("how to fix")) == (4, 1)
+    assert "the hub has no model user/tiny" in refused.err
+
+
+def test_what_is_there_is_not_fetched_again(hub: Hub) -> None:
+    first = fetch(MODEL)
+    hub.served.clear()
+    assert (fetch(MODEL), hub.served) == (first, {})
+    assert from_cache(MODEL) == first
+
+
+def test_a_broken_download_goes_on_where_it_was(hub: Hub) -> None:
+    hub.cut = {"model.safetensors": [11_000_000, None]}
+    made = fetch(MODEL)
+    assert hub.ranges == [f"model.safetensors from {WRITTEN}"]
+    assert (made.folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_hub_that_always_breaks_off_is_told_and_whole_files_are_kept(hub: Hub) -> None:
+    hub.cut = {"model.safetensors": [0]}
+    with pytest.raises(BackendEnvironmentError, match="the model user/tiny cannot be fetched") as e:
+        fetch(MODEL)
+    assert "run the same command again" in e.value.hint
+    with pytest.raises(BackendEnvironmentError, match="is not in the cache"):
+        from_cache(MODEL)
+    hub.cut.clear()
+    made = fetch(MODEL)
+    assert hub.served["config.json"] == len(CONFIG)  # once
+    assert (made.folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_another_content_than_the_hub_states_is_not_kept(hub: Hub) -> None:
+    hub.damaged = {"model.safetensors", "config.json"}  # the same sizes, other hashes
+    words = "config.json, model.safetensors is not what the hub states"
+    with pytest.raises(BackendEnvironmentError, match=words):
+        fetch(MODEL)
+    with pytest.raises(BackendEnvironmentError, match="is not in the cache"):
+        from_cache(MODEL)
+    hub.damaged = set()
+    assert (fetch(MODEL).folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_file_that_is_cut_later_is_found_and_mended(hub: Hub) -> None:
+    weights = fetch(MODEL).folder / "model.safetensors"
+    weights.resolve().write_bytes(WEIGHTS[:1000])
+    with pytest.raises(BackendEnvironmentError, match="is not in the cache"):
+        from_cache(MODEL)
+    fetch(MODEL)
+    assert weights.read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("repository", "words"),
+    [
+        (Repository("model", "user/tiny", "v2"), "the model user/tiny has no revision 'v2'"),
+        (Repository("model", "user/tinny"), "the hub has no model user/tinny, or it is private"),
+        (Repository("dataset", "user/x"), "the hub has no dataset user/x"),
+        (Repository("dataset", "user/words", None, ("*.csv",)), r"words has no \*.csv"),
+    ],
+)
+def test_refusals_say_what_is_not_there(hub: Hub, repository: Repository, words: str) -> None:
+    with pytest.raises(BackendEnvironmentError, match=words) as e:
+        fetch(repository)
+    assert e.value.hint
+
+
+def test_a_gated_model_says_what_to_do(hub: Hub) -> None:
+    hub.repositories["models/user/tiny"].gated = True
+    with pytest.raises(BackendEnvironmentError, match="the model user/tiny is gated") as e:
+        fetch(MODEL)
+    assert "accept its terms" in e.value.hint
+
+
+def test_no_hub_at_all(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(BackendEnvironmentError, match="the hub cannot be reached"):
+        fetch(MODEL)
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        ("model-1-of-2.safetensors model-2-of-2.safetensors consolidated.safetensors",
+         "model-1-of-2.safetensors model-2-of-2.safetensors"),
+        ("model.safetensors model.safetensors.index.json pytorch_model.bin.index.json",
+         "model.safetensors model.safetensors.index.json"),
+        ("pytorch_model.bin tf_model.h5 flax_model.msgpack", "pytorch_model.bin"),
+        ("weird.safetensors onnx/model.onnx original/tokenizer.model", "weird.safetensors"),
+        ("model.safetensors model.fp16.safetensors tokenizer.model modeling_x.py",
+         "model.safetensors modeling_x.py tokenizer.model"),
+    ],
+)  # fmt: skip
+def test_one_format_of_weights(names: str, wanted: str) -> None:
+    assert choosing.of_model([*names.split(), "config.json"]) == sorted(
+        [*wanted.split(), "config.json"]
+    )
+
+
+SNAPSHOT = f"/cache/datasets--user--words/snapshots/{'d' * 40}"
+
+
+def test_a_folder_of_the_hubs_cache_is_rendered_as_the_hub_id_would_be() -> None:
+    source = Source(path="user/words", format="alpaca", subset="en", split="test", samples=5)
+    made = llamafactory.entry(source, SNAPSHOT)
+    assert {key: made[key] for key in ("hf_hub_url", "subset", "split")} == {
+        "hf_hub_url": SNAPSHOT, "subset": "en", "split": "test[:5]",
+    }  # fmt: skip
+    assert "hf_hub_url" not in llamafactory.entry(source, "/data/folder")
+    rendered = axolotl.dataset(loaded().recipe, source, SNAPSHOT)
+    assert (rendered["path"], rendered["name"], rendered["split"]) == (SNAPSHOT, "en", "test[:5]")
+
+
+def test_chosen_files_of_a_data_set_are_named_by_their_place() -> None:
+    source = Source(path="user/words", format="alpaca", files=("a/1.parquet", "a/2.parquet"))
+    rendered = axolotl.dataset(loaded().recipe, source, SNAPSHOT)
+    assert rendered["ds_type"] == "parquet"
+    assert rendered["data_files"] == [f"{SNAPSHOT}/a/1.parquet", f"{SNAPSHOT}/a/2.parquet"]
+    assert axolotl.dataset(loaded().recipe, source, "user/words")["data_files"] == [
+        "a/1.parquet", "a/2.parquet",
+    ]  # fmt: skip
+
+
+def test_an_adapter_of_such_a_base_names_it_by_hub_id(tmp_path: Path) -> None:
+    file = tmp_path / "adapter_config.json"
+    for trained_on, expected in ((SNAPSHOT, "user/tiny"), ("/models/mine", "/models/mine")):
+        file.write_text(json.dumps({"base_model_name_or_path": trained_on, "r": 8}))
+        name_base(tmp_path, "user/tiny", trained_on)
+        assert json.loads(file.read_text()) == {"base_model_name_or_path": expected, "r": 8}
