@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator import shell, stages
 from orchestrator.diagnosis import diagnose
 from orchestrator.environments.environment import Environment, process_environment
+from orchestrator.environments.extensions import in_use
 from orchestrator.errors import (
     ArtifactError,
     BackendError,
@@ -207,9 +208,11 @@ class Pipeline:
                 )
 
         killed = kills.counted()
-        process = shell.start(stage.argv, env=env, cwd=layout.root, log=log)
-        self.record.stage(name, pid=process.pid)
-        done = shell.follow(process, log=log, on_poll=look)
+        built = in_use(Path(env["TORCH_EXTENSIONS_DIR"]))
+        with built if name == "train" else contextlib.nullcontext():
+            process = shell.start(stage.argv, env=env, cwd=layout.root, log=log)
+            self.record.stage(name, pid=process.pid)
+            done = shell.follow(process, log=log, on_poll=look)
         self.record.stage(name, exit_code=done.exit_code)
         answer = read_json(layout.result(name))
         if done.exit_code == 0 and isinstance(answer, dict) and "error" not in answer:

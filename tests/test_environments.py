@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.environments import home, indexes, interpreters, locks, registry, torch_build, uv
+from orchestrator.environments import (
+    extensions,
+    home,
+    indexes,
+    interpreters,
+    locks,
+    registry,
+    torch_build,
+    uv,
+)
 from orchestrator.environments.environment import (
     Environment,
     EnvironmentMissing,
@@ -643,3 +652,25 @@ def test_the_doctor_is_content_with_what_ft_installed(
     else:
         monkeypatch.setenv("FT_HOME", FT_HOME)
     assert [check for check in examine(backend) if check.level == "fail"] == []
+
+
+def test_a_build_that_was_killed_does_not_stop_the_next_training(tmp_path: Path) -> None:
+    left = tmp_path / "cpu_adam" / "lock"
+    left.parent.mkdir()
+    left.touch()
+    with extensions.in_use(tmp_path):
+        assert not left.exists()
+        left.touch()  # now somebody builds
+        with extensions.in_use(tmp_path):
+            assert left.exists()
+    with extensions.in_use(tmp_path):
+        assert not left.exists()
+
+
+def test_what_is_built_for_one_environment_is_not_built_again_for_another(tmp_path: Path) -> None:
+    places = set()
+    for name in ("one", "two"):
+        prefix = tmp_path / name
+        made = Environment("axolotl", prefix, prefix / "bin" / "python", "prefix", "0.19.0")
+        places.add(process_environment(made, offline=True)["TORCH_EXTENSIONS_DIR"])
+    assert len(places) == 2
