@@ -1,8 +1,6 @@
 """The label page in a real browser without a screen: looked at, clicked through, measured."""
 
-import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from orchestrator.labels.html import page
+from tests.debian import missing
 from tests.label_documents import STOP, document
 
 BROWSER, DRIVER = "chromium", "chromedriver"
@@ -29,40 +28,9 @@ FLAGS = (
 CONTRASTS = Path(__file__).with_name("label_contrast.js").read_text(encoding="utf-8")
 
 
-def missing() -> str | None:
-    """Installs the browser where that is possible; else why there is none."""
-    if shutil.which(BROWSER) and shutil.which(DRIVER):
-        return None
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return (
-            f"no {BROWSER} and {DRIVER} on the PATH, and no right to install them (root, apt-get)"
-        )
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (
-        ["apt-get", "update", "-qq"],
-        [
-            "apt-get",
-            "install",
-            "-y",
-            "-qq",
-            "--no-install-recommends",
-            "chromium",
-            "chromium-driver",
-        ],
-    ):
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=600
-        )
-        if done.returncode:
-            return f"`{' '.join(command)}` failed: {(done.stderr or done.stdout).strip()[-300:]}"
-    return (
-        None if shutil.which(BROWSER) and shutil.which(DRIVER) else f"apt-get brought no {BROWSER}"
-    )
-
-
 @pytest.fixture(scope="module")
 def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    reason = missing()
+    reason = missing((BROWSER, DRIVER), ("chromium", "chromium-driver"))
     if reason:
         pytest.skip(f"THE LABEL PAGE WAS NOT LOOKED AT IN A BROWSER: {reason}")
     options = ChromeOptions()

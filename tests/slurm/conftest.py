@@ -6,7 +6,6 @@ fail instead.
 
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import NoReturn
 import pytest
 
 from orchestrator.clusters.prelude import MODULE_INITS
+from tests.debian import missing
 from tests.smoke.contract import Place
 
 SCRIPT = Path(__file__).parent / "cluster.sh"
-PACKAGES = (
-    "apt-get install --no-install-recommends slurmctld slurmd slurm-client munge lmod iproute2"
-)
+PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "lmod", "iproute2")
+PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "ip")
 
 MODULEFILE = """#%Module1.0
 setenv TOY_ROOT {root}
@@ -28,9 +27,9 @@ prepend-path PATH {root}/bin
 """
 
 
-def missing(what: str) -> NoReturn:
+def without(reason: str) -> NoReturn:
     """Skip, or fail where a Slurm must be there."""
-    text = f"NO TEST RAN ON A REAL SLURM: {what}; as root on Debian: {PACKAGES}"
+    text = f"NO TEST RAN ON A REAL SLURM: {reason}"
     if os.environ.get("FT_REQUIRE_SLURM") == "1":
         pytest.fail(text)
     pytest.skip(text)
@@ -91,15 +90,13 @@ def can_have_namespaces() -> bool:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The variables that `cluster.sh` knows the running cluster by."""
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    programs = ("slurmctld", "slurmd", "munged", "sbatch", "ip")
-    absent = [name for name in programs if shutil.which(name, path=path) is None]
-    if absent:
-        missing(f"{', '.join(absent)} not found")
+    reason = missing(PROGRAMS, PACKAGES)
+    if reason:
+        without(reason)
     if os.geteuid() != 0:
-        missing("it needs root")
+        without("it needs root")
     if not any(Path(init).is_file() for init in MODULE_INITS):
-        missing("there are no environment modules")
+        without("there are no environment modules")
     folder = tmp_path_factory.mktemp("slurm")
     made = {
         "FT_SLURM_DIR": str(folder),
@@ -112,7 +109,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         up = subprocess.run([SCRIPT, "up"], env=environ, stdout=log, stderr=log, check=False)
     try:
         if up.returncode:
-            missing(f"it does not start: {(folder / 'up.log').read_text()[-500:]}")
+            without(f"it does not start: {(folder / 'up.log').read_text()[-500:]}")
         yield made
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
