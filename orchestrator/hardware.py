@@ -92,12 +92,13 @@ def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
             field="distributed.nodes",
             fix="--on CLUSTER (`ft cluster list`), or --set distributed.nodes=1",
         )
-    if recipe.distributed.cpu_adam and not shutil.which("c++"):
+    built = next((name for name in ("cpu_adam", "nvme") if getattr(recipe.distributed, name)), "")
+    if built and not shutil.which("c++"):
         yield Finding(
             "FT237",
             "error",
-            "DeepSpeed builds its CPU Adam when it starts, and there is no C++ compiler (c++)",
-            field="distributed.cpu_adam",
+            "DeepSpeed builds this part when it starts, and there is no C++ compiler (c++)",
+            field=f"distributed.{built}",
             fix="install g++, or load the module that has it",
         )
     if not found:
@@ -121,4 +122,6 @@ def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
 def rendering_target(recipe: Recipe) -> Target:
     """The target when a recipe is only rendered: the GPUs that it was written for."""
     spread = recipe.distributed
-    return Target("cuda", True, 1 if spread.strategy == "none" else spread.gpus or 1)
+    return Target(
+        "cuda", True, 1 if spread.strategy == "none" else spread.nodes * (spread.gpus or 1)
+    )

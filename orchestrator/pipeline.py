@@ -208,8 +208,9 @@ class Pipeline:
                 )
 
         killed = kills.counted()
-        built = in_use(Path(env["TORCH_EXTENSIONS_DIR"]))
-        with built if name == "train" else contextlib.nullcontext():
+        builds = name == "train" and self.plan.recipe.distributed.strategy == "deepspeed"
+        built = in_use(Path(env["TORCH_EXTENSIONS_DIR"])) if builds else contextlib.nullcontext()
+        with built:
             process = shell.start(stage.argv, env=env, cwd=layout.root, log=log)
             self.record.stage(name, pid=process.pid)
             done = shell.follow(process, log=log, on_poll=look)

@@ -58,6 +58,7 @@ class Context:
         """The context that `as_dict` wrote."""
         values = dict(document)
         values["target"] = Target(**values["target"])
+        values["deepspeed"] = values.get("deepspeed") or None
         for name in ("sources", "validation_sources", "inherited"):
             values[name] = tuple(values[name])
         return Context(**values)
@@ -224,7 +225,7 @@ def _train(recipe: Recipe, context: Context, layout: RunLayout, rendered: Render
         asked["stop"] = str(layout.stop)
     processes = context.target.processes
     if processes > 1:
-        asked |= {"processes": processes, "patience": recipe.distributed.timeout}
+        asked |= {"processes": processes, "device": context.target.device}
     stage = _stage(recipe, context, layout, "train", "train", asked)
     elastic = recipe.distributed.strategy in ("deepspeed", "fsdp")
     request = str(layout.request("train"))

@@ -4,7 +4,7 @@ The strategy of `auto`, the accumulation of an effective batch, how layers are r
 processes there are: after this a recipe means the same whoever reads it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,16 @@ def for_processes(
     recipe, first = batch.settled(recipe, processes)
     recipe, second = checkpointing.settled(recipe, own)
     return recipe, [*first, *second]
+
+
+def _precision(recipe: Recipe, target: Target, own: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """What of a DeepSpeed file is changed because of what this machine computes in."""
+    if own is None or recipe.model.dtype != "auto":
+        return
+    for change in own_file.patched(recipe, own, target.dtype("auto"))[1]:
+        if change.key.endswith(".enabled") and change.before not in (None, "auto"):
+            text = f"the run's copy of the file: {change}"
+            yield Finding("FT234", "note", text, field="distributed.deepspeed_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,7 @@ def settle(loaded: Loaded, site: Site | None, *, offline: bool) -> Settled:
     own = own_file.of_recipe(loaded.recipe, loaded.file.resolve().parent)
     recipe, said = for_processes(loaded.recipe, target.processes, own)
     loaded = replace(loaded, recipe=recipe)
-    found += said
+    found += [*said, *_precision(recipe, target, own)]
     if site:
         found += site.problems(recipe, earlier(recipe, site.name, target.processes))
     else:

@@ -30,9 +30,20 @@ INHERITED = (
     "MODULEPATH",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CC", "CXX",
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CC", "CXX", "CUDA_DEVICE_ORDER", "GLOO_SOCKET_IFNAME",
+    "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF",
 )  # fmt: skip
-INHERITED_PREFIXES = ("LC_", "HF_", "HUGGING_FACE_", "WANDB_", "NCCL_", "SLURM_", "UCX_", "FI_")
+INHERITED_PREFIXES = (
+    "LC_",
+    "HF_",
+    "HUGGING_FACE_",
+    "WANDB_",
+    "NCCL_",
+    "TORCH_NCCL_",
+    "SLURM_",
+    "UCX_",
+    "FI_",
+)
 SECRET_WORDS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 
 

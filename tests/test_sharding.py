@@ -228,8 +228,10 @@ FSDP: dict[str, Any] = {"distributed.strategy": "fsdp", "distributed.gpus": 4}
               "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}),
         ({"model.quantization": "nf4"}, {"FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}),
         ({"distributed.offload": "all"}, {"FSDP_OFFLOAD_PARAMS": "true"}),
-        ({"distributed.fsdp": {"reshard": False, "state_dict": "SHARDED_STATE_DICT"}},
+        ({"distributed.fsdp": {"version": 2, "reshard": False, "state_dict": "SHARDED_STATE_DICT"}},
          {"FSDP_RESHARD_AFTER_FORWARD": "false", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}),
+        ({"distributed.fsdp": {"options": ["full_shard", "auto_wrap", "offload"]}},
+         {"FSDP_VERSION": "1", "FSDP_OFFLOAD_PARAMS": "true"}),
         ({"distributed.fsdp": {"version": 1, "options": ["shard_grad_op", "auto_wrap"]}},
          {"FSDP_SHARDING_STRATEGY": "SHARD_GRAD_OP", "FSDP_SYNC_MODULE_STATES": "true"}),
         ({"distributed.fsdp": {"version": 1, "wrap": "SIZE_BASED_WRAP", "min_parameters": 7,
@@ -258,10 +260,32 @@ def test_fsdp_for_ones_own_launch() -> None:
     assert not BACKENDS["axolotl"].render(recipe(), Paths(), Target()).variables
 
 
-@pytest.mark.parametrize("named", [{"version": 1, "reshard": True}, {"wrap": "SIZE_BASED_WRAP"}])
+@pytest.mark.parametrize(
+    "named",
+    [{"version": 1, "reshard": True}, {"reshard": True}, {"wrap": "SIZE_BASED_WRAP"}],
+)
 def test_fsdp_settings_that_cannot_work(named: dict[str, Any]) -> None:
     found = check(loaded(**FSDP, **{"distributed.fsdp": named}))
     assert ("FT214", "error") in {(f.code, f.level) for f in found}
+
+
+def test_a_model_in_parts_is_refused_before_it_is_trained() -> None:
+    parts = {"version": 2, "state_dict": "SHARDED_STATE_DICT"}
+    for backend, named, told in (
+        ("llamafactory", parts, True),
+        ("axolotl", parts, True),
+        ("axolotl", {**parts, "final_state_dict": "FULL_STATE_DICT"}, False),
+    ):
+        found = check(loaded(**FSDP, **{"distributed.fsdp": named}, backend=backend))
+        assert (("FT215", "error") in {(f.code, f.level) for f in found}) is told
+
+
+def test_files_for_two_nodes_count_both() -> None:
+    both = {**FSDP, "distributed.nodes": 2, "training.effective_batch": 64}
+    files, _ = standalone(loaded(**both, backend="llamafactory"))
+    assert yaml.safe_load(files.text("train.yaml"))["gradient_accumulation_steps"] == 8
+    config = yaml.safe_load(files.text("accelerate.yaml"))
+    assert (config["num_processes"], config["num_machines"]) == (8, 2)
 
 
 LORA3 = {**ZERO3, "adapter.type": "lora"}

@@ -75,8 +75,9 @@ def _contradictions(recipe: Recipe, document: Mapping[str, Any], field: str) -> 
     ours = field == "distributed.deepspeed_file"
     for change in own_file.patched(recipe, document, dtype)[1]:
         precision = change.key.endswith(".enabled")
-        if precision and recipe.model.dtype == "auto" and change.before in (None, "auto"):
-            continue  # decided by the machine that trains
+        open_yet = recipe.model.dtype == "auto" and (ours or change.before in (None, "auto"))
+        if precision and open_yet:
+            continue  # decided by the machine that trains, and said there
         if ours:
             yield Finding("FT234", "note", f"the run's copy of the file: {change}", field=field)
         elif level := _level(change):

@@ -21,14 +21,27 @@ def effective_batch(recipe: Recipe) -> Iterator[Finding]:
         )
 
 
-def _fsdp(named: Fsdp) -> Iterator[Finding]:
-    if named.version == 1 and named.reshard is not None:
+def _fsdp(recipe: Recipe, named: Fsdp) -> Iterator[Finding]:
+    sharded = named.state_dict not in (None, "FULL_STATE_DICT")
+    if sharded and not (
+        recipe.backend == "axolotl" and named.final_state_dict == "FULL_STATE_DICT"
+    ):
+        own = recipe.backend == "axolotl"
+        field = "distributed.fsdp." + ("final_state_dict" if own else "state_dict")
+        yield Finding(
+            "FT215",
+            "error",
+            "the model is saved in parts that nothing else loads",
+            field=field,
+            fix=f"--set {field}=FULL_STATE_DICT",
+        )
+    if named.version in (None, 1) and named.reshard is not None:
         yield Finding(
             "FT214",
             "error",
             "reshard is FSDP 2's; in FSDP 1 it is a sharding strategy",
             field="distributed.fsdp.reshard",
-            fix="options: [full_shard] or [shard_grad_op] instead",
+            fix="--set distributed.fsdp.version=2, or options: [shard_grad_op] instead",
         )
     if named.wrap == "SIZE_BASED_WRAP" and not named.min_parameters:
         yield Finding(
@@ -68,14 +81,16 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.offload",
             fix="--set distributed.strategy=deepspeed",
         )
-    if spread.offload == "none" and (spread.nvme or spread.cpu_adam):
+    unused = spread.offload == "none" or spread.strategy == "fsdp"
+    open_yet = spread.strategy == "auto" or spread.deepspeed_file
+    if unused and not open_yet and (spread.nvme or spread.cpu_adam):
         name = "nvme" if spread.nvme else "cpu_adam"
         yield Finding(
             "FT214",
             "error",
-            f"{name} is for offloaded optimizer states",
+            f"{name} is for optimizer states that DeepSpeed offloads",
             field=f"distributed.{name}",
-            fix="--set distributed.offload=optimizer",
+            fix="--set distributed.strategy=deepspeed --set distributed.offload=optimizer",
         )
     if spread.strategy == "none" and spread.nodes * (spread.gpus or 1) > 1:
         yield Finding(
@@ -85,7 +100,8 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.strategy",
             fix="--set distributed.strategy=ddp",
         )
-    yield from _fsdp(spread.fsdp or Fsdp())
+    if spread.strategy == "fsdp" and spread.fsdp:
+        yield from _fsdp(recipe, spread.fsdp)
     own = bool(spread.deepspeed_file)
     zero = spread.strategy == "deepspeed" and not own
     if zero and spread.offload == "all" and spread.zero_stage != 3:

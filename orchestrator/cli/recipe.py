@@ -263,9 +263,12 @@ def settle(record: "Record", on_oom: str | None) -> None:
     """Write into the run's recipe what is done when memory is full.
 
     Raises:
-        RecipeError: it is not one of the choices.
+        RecipeError: it is not one of the choices, or does not go together with the recipe.
     """
+    from orchestrator.checks import placed
+    from orchestrator.checks.batches import batch_search
     from orchestrator.files import write_atomic
+    from orchestrator.findings import RecipeError
     from orchestrator.recipe.load import load as load_file
     from orchestrator.runs.lock import locked
     from orchestrator.yaml_out import dump
@@ -274,6 +277,9 @@ def settle(record: "Record", on_oom: str | None) -> None:
         return
     with locked(record.layout):
         loaded = load_file(record.layout.recipe, overrides=[f"training.on_oom={on_oom}"])
+        wrong = [f for f in batch_search(loaded.recipe) if f.level == "error"]
+        if wrong:
+            raise RecipeError(placed(wrong, loaded))
         write_atomic(record.layout.recipe, dump(loaded.recipe.model_dump(mode="json")))
 
 

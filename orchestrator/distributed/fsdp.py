@@ -23,8 +23,9 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     The whole state is saved (`FULL_STATE_DICT`), since that is what merges, exports and loads.
     """
     spread, named = recipe.distributed, recipe.distributed.fsdp or Fsdp()
-    version = named.version or 2
-    offload = spread.offload != "none" if named.offload is None else named.offload
+    version = version_of(recipe)
+    offload = spread.offload != "none" or "offload" in (named.options or ())
+    offload = _given(named.offload, offload)
     quantized = recipe.model.quantization == "nf4"
     found: dict[str, Any] = {
         "version": version,
@@ -48,6 +49,13 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     return _said(found)
 
 
+def version_of(recipe: Recipe) -> int:
+    """FSDP 2, unless the recipe has a section of its own: without a version both backends and
+    accelerate take that for FSDP 1."""
+    named = recipe.distributed.fsdp
+    return 2 if named is None else named.version or 1
+
+
 def variables(recipe: Recipe) -> dict[str, str]:
     """The variables of the training processes; none without FSDP."""
     if recipe.distributed.strategy != "fsdp":
@@ -64,14 +72,14 @@ RENAMED = {"transformer_layer_cls_to_wrap": "transformer_cls_to_wrap"}
 
 
 def accelerate_config(recipe: Recipe, processes: int, dtype: str) -> dict[str, Any]:
-    """The file for `accelerate launch --config_file`, on one node."""
+    """The file for `accelerate launch --config_file`; another node says its own `machine_rank`."""
     return {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "FSDP",
         "fsdp_config": {f"fsdp_{name}": value for name, value in settings(recipe).items()},
         "main_training_function": "main",
         "mixed_precision": {"bfloat16": "bf16", "float16": "fp16"}.get(dtype, "no"),
-        "num_machines": 1,
+        "num_machines": recipe.distributed.nodes,
         "num_processes": processes,
         "machine_rank": 0,
     }

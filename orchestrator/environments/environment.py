@@ -69,6 +69,9 @@ def process_environment(
             variables[name] = "1"
     if environment.stamp.get("build") == "cpu" or not torch_build.gpu_visible():
         variables["DS_ACCELERATOR"] = "cpu"  # else deepspeed looks for CUDA and fails
+    elif "PYTORCH_ALLOC_CONF" not in variables:
+        # as both backends' own launchers do: less memory is lost between blocks
+        variables.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     variables |= extra or {}
     built = variables.get("TORCH_EXTENSIONS_DIR") or str(home() / "torch-extensions")
     return {**variables, "TORCH_EXTENSIONS_DIR": f"{built}/{_place(environment)}"}

@@ -12,6 +12,8 @@ from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Distributed, Recipe
 
 FIELD = "distributed.strategy"
+OFFLOADED = ("nvme", "cpu_adam")
+"""Settings that mean something only where optimizer states are offloaded."""
 
 
 def choose(
@@ -60,6 +62,8 @@ def applied(recipe: Recipe, layout: Layout) -> Recipe:
             values |= {"strategy": "none", "gpus": None}
         case kind:
             values["strategy"] = kind
+    if values.get("offload", "none") == "none":
+        values = {name: value for name, value in values.items() if name not in OFFLOADED}
     return recipe.model_copy(update={"distributed": Distributed(**values)})
 
 

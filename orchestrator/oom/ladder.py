@@ -53,13 +53,20 @@ def smaller_batch(recipe: Recipe, target: Target, nodes: int) -> Iterator[tuple[
     if evaluated > fewer:
         changes["training.eval_batch_size"] = fewer
     same = batch.of(recipe, target.processes).effective
+    if factor == 1:
+        yield changes, f"evaluation of {fewer} row at a time instead of {evaluated}"
+        return
     yield changes, f"micro batch {fewer} instead of {rows}; a step still has {same} rows"
 
 
 def recompute(recipe: Recipe, target: Target, nodes: int) -> Iterator[tuple[Changes, str]]:
     """Activations are computed again in the backward pass instead of being kept."""
     if not recipe.training.gradient_checkpointing:
-        yield {"training.gradient_checkpointing": True}, "activations are computed twice, not kept"
+        changes: dict[str, Any] = {"training.gradient_checkpointing": True}
+        unknown = recipe.distributed.deepspeed_file and recipe.adapter.type == "lora"
+        if unknown or checkpointing.breaks(changed(recipe, changes)):
+            changes["training.reentrant"] = True
+        yield changes, "activations are computed twice, not kept"
 
 
 def load_in_process(recipe: Recipe, target: Target, nodes: int) -> Iterator[tuple[Changes, str]]:

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -64,36 +65,43 @@ def check(request: Request) -> dict[str, Any] | None:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None  # rank 0 itself would hold the store, at the port that the backend needs later
     patience = float(request.get("patience") or PATIENCE)
-    return Meeting(world, patience).hold()
+    return Meeting(world, patience, str(request.get("device") or "")).hold()
 
 
 class Meeting:
     """All ranks at one store."""
 
-    def __init__(self, world: int, patience: float) -> None:
+    def __init__(self, world: int, patience: float, device: str) -> None:
+        self.rank, self.world, self.patience, self.wanted = rank(), world, patience, device
+        self.begun = self.started = time.monotonic()
+        self.store = self._connected()
+
+    def _connected(self) -> Any:
+        """A connection of its own: a wait on one keeps everybody else from using it."""
         from torch.distributed import PrefixStore, TCPStore
 
-        self.rank, self.world, self.patience = rank(), world, patience
-        self.started = time.monotonic()
         store = TCPStore(
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
             is_master=False,
-            timeout=timedelta(seconds=patience),
+            timeout=timedelta(seconds=self.patience),
             wait_for_workers=False,
         )
-        self.store = PrefixStore("ft-preflight", store)
+        return PrefixStore("ft-preflight", store)
 
     def hold(self) -> dict[str, Any]:
         """Answer, wait for the others, and add up the ranks together."""
-        mine = introduction(self.rank)
+        mine = introduction(self.rank, self.wanted)
         self.store.set(f"here/{self.rank}", json.dumps(vars(mine)))
         found = self._together(self._all_here)
         answers = [Answer(**json.loads(self.store.get(f"here/{i}"))) for i in range(self.world)]
-        self._add_up(mine.device)
+        self.started = time.monotonic()
+        adding = threading.Thread(target=self._add_up, args=[mine.device], daemon=True)
+        adding.start()  # what hangs in NCCL cannot be interrupted, only left behind
+        adding.join(self.patience)
         self._together(lambda: self._all_right(answers))
         hosts = list(dict.fromkeys(answer.host for answer in answers))
-        seconds = round(time.monotonic() - self.started, 2)
+        seconds = round(time.monotonic() - self.begun, 2)
         return {"ranks": self.world, "hosts": hosts, "seconds": seconds, "devices": found}
 
     def _together(self, judge: Callable[[], Any]) -> Any:
@@ -143,21 +151,26 @@ class Meeting:
         import torch
         import torch.distributed as dist
 
-        kind = "cpu" if device == "cpu" else "cuda"
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        place = torch.device("cpu") if device == "cpu" else torch.device("cuda", local)
+        store = self._connected()
         try:
+            if place.type == "cuda":
+                torch.cuda.set_device(place)  # a thread begins with the first GPU
             dist.init_process_group(
-                "gloo" if kind == "cpu" else "nccl",
-                store=self.store,
+                "gloo" if place.type == "cpu" else "nccl",
+                store=store,
                 rank=self.rank,
                 world_size=self.world,
-                timeout=timedelta(seconds=self.patience),
+                # NCCL ends the whole process at its limit: rank 0 is to speak before
+                timeout=timedelta(seconds=2 * self.patience),
             )
-            total = torch.tensor([float(self.rank + 1)], device=kind)
+            total = torch.tensor([float(self.rank + 1)], device=place)
             dist.all_reduce(total)
-            self.store.set(f"sum/{self.rank}", str(total.item()))
+            store.set(f"sum/{self.rank}", str(total.item()))
         except RuntimeError as error:
-            order = self.store.add("errors", 1)  # the first is the cause, the others wait for it
-            self.store.set(f"error/{self.rank}", f"{order:06} {str(error).splitlines()[0]}")
+            order = store.add("errors", 1)  # the first is the cause, the others wait for it
+            store.set(f"error/{self.rank}", f"{order:06} {str(error).splitlines()[0]}")
         finally:
             if dist.is_initialized():
                 dist.destroy_process_group()
@@ -197,18 +210,21 @@ class Meeting:
         return ", ".join(map(str, answers)) or "nobody"
 
 
-def introduction(mine: int) -> Answer:
+def introduction(mine: int, wanted: str) -> Answer:
     """This rank's host and device: a GPU's name that no other process has, or the CPU."""
     import torch
 
     host, local = socket.gethostname(), int(os.environ.get("LOCAL_RANK", "0"))
     if not torch.cuda.is_available():
-        return Answer(mine, host, "cpu")
+        return Answer(mine, host, "cpu", "it sees no GPU" if wanted == "cuda" else "")
     count = torch.cuda.device_count()
     if local >= count:
         return Answer(mine, host, f"none{mine}", f"it needs GPU {local} and sees {count}")
-    torch.cuda.set_device(local)
-    return Answer(mine, host, str(torch.cuda.get_device_properties(local).uuid))
+    try:
+        torch.cuda.set_device(local)
+        return Answer(mine, host, str(torch.cuda.get_device_properties(local).uuid))
+    except RuntimeError as error:
+        return Answer(mine, host, f"none{mine}", f"GPU {local}: {str(error).splitlines()[0]}")
 
 
 def listed(ranks: Iterable[int]) -> str:

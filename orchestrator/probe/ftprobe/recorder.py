@@ -270,7 +270,9 @@ def wait_for_all(device: Any) -> None:
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(torch.zeros(1, device=device))
+        answer = torch.zeros(1, device=device)
+        distributed.all_reduce(answer)
+        answer.item()  # on a GPU only this waits
 
 
 def callback(recorder: Recorder) -> Any:
