@@ -12,7 +12,7 @@ from orchestrator import hardware
 from orchestrator.backends.base import Target
 from orchestrator.checks import placed
 from orchestrator.clusters.site import Site
-from orchestrator.distributed import batch, checkpointing, own_file
+from orchestrator.distributed import batch, checkpointing, fsdp, own_file
 from orchestrator.findings import Finding
 from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Recipe
@@ -26,6 +26,14 @@ def for_processes(
     recipe, first = batch.settled(recipe, processes)
     recipe, second = checkpointing.settled(recipe, own)
     return recipe, [*first, *second]
+
+
+def _whole(recipe: Recipe) -> Iterator[Finding]:
+    """A run that could only end with a model in parts is not begun."""
+    field = fsdp.in_parts(recipe)
+    if field:
+        text = "this run would end with a model in parts, which it cannot check, merge or export"
+        yield Finding("FT215", "error", text, field=field, fix=f"--set {field}=FULL_STATE_DICT")
 
 
 def _precision(recipe: Recipe, target: Target, own: Mapping[str, Any] | None) -> Iterator[Finding]:
@@ -68,7 +76,7 @@ def settle(loaded: Loaded, site: Site | None, *, offline: bool) -> Settled:
     own = own_file.of_recipe(loaded.recipe, loaded.file.resolve().parent)
     recipe, said = for_processes(loaded.recipe, target.processes, own)
     loaded = replace(loaded, recipe=recipe)
-    found += [*said, *_precision(recipe, target, own)]
+    found += [*said, *_precision(recipe, target, own), *_whole(recipe)]
     if site:
         found += site.problems(recipe, earlier(recipe, site.name, target.processes))
     else:

@@ -276,8 +276,10 @@ def test_a_model_in_parts_is_refused_before_it_is_trained() -> None:
         ("axolotl", parts, True),
         ("axolotl", {**parts, "final_state_dict": "FULL_STATE_DICT"}, False),
     ):
-        found = check(loaded(**FSDP, **{"distributed.fsdp": named}, backend=backend))
-        assert (("FT215", "error") in {(f.code, f.level) for f in found}) is told
+        one = loaded(**FSDP, **{"distributed.fsdp": named}, backend=backend)
+        assert (("FT215", "warning") in {(f.code, f.level) for f in check(one)}) is told
+        decided = settle(one, None, offline=True).findings
+        assert (("FT215", "error") in {(f.code, f.level) for f in decided}) is told
 
 
 def test_files_for_two_nodes_count_both() -> None:

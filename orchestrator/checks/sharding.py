@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from orchestrator.distributed import fsdp
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Fsdp, Recipe
 
@@ -22,16 +23,12 @@ def effective_batch(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _fsdp(recipe: Recipe, named: Fsdp) -> Iterator[Finding]:
-    sharded = named.state_dict not in (None, "FULL_STATE_DICT")
-    if sharded and not (
-        recipe.backend == "axolotl" and named.final_state_dict == "FULL_STATE_DICT"
-    ):
-        own = recipe.backend == "axolotl"
-        field = "distributed.fsdp." + ("final_state_dict" if own else "state_dict")
+    field = fsdp.in_parts(recipe)
+    if field:
         yield Finding(
             "FT215",
-            "error",
-            "the model is saved in parts that nothing else loads",
+            "warning",
+            "the model is saved in parts that nothing else loads; a run of ft needs it whole",
             field=field,
             fix=f"--set {field}=FULL_STATE_DICT",
         )

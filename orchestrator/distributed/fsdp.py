@@ -56,6 +56,21 @@ def version_of(recipe: Recipe) -> int:
     return 2 if named is None else named.version or 1
 
 
+def in_parts(recipe: Recipe) -> str:
+    """The field that leaves the final model in parts; empty where it is whole.
+
+    axolotl saves the last state in a type of its own, if asked.
+    """
+    spread, named = recipe.distributed, recipe.distributed.fsdp
+    if spread.strategy != "fsdp" or named is None:
+        return ""
+    own = recipe.backend == "axolotl"
+    last = named.final_state_dict if own and named.final_state_dict else named.state_dict
+    if last in (None, "FULL_STATE_DICT"):
+        return ""
+    return "distributed.fsdp." + ("final_state_dict" if own else "state_dict")
+
+
 def variables(recipe: Recipe) -> dict[str, str]:
     """The variables of the training processes; none without FSDP."""
     if recipe.distributed.strategy != "fsdp":
