@@ -41,22 +41,28 @@ def prctl(option: int, value: int) -> None:
 
 
 def descendants(ancestor: int) -> list[int]:
-    """The processes below `ancestor` that have not ended; none where there is no /proc."""
+    """The processes below `ancestor` that have not ended; none where there is no /proc.
+
+    One whose first thread has ended is shown as ended (Z) while its other threads and its children,
+    which it still is the parent of, live: it is not counted, but what is below it is.
+    """
     children: dict[int, list[int]] = {}
+    ended = set()
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():  # noqa: PTH112, PTH208
         if name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 state, parent = (
                     Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:2]
                 )
-                if state not in "ZX":
-                    children.setdefault(int(parent), []).append(int(name))
+                children.setdefault(int(parent), []).append(int(name))
+                if state in "ZX":
+                    ended.add(int(name))
     found, unseen = [], [ancestor]
     while unseen:
         below = children.get(unseen.pop(), [])
         found += below
         unseen += below
-    return found
+    return [pid for pid in found if pid not in ended]
 
 
 class Guard:

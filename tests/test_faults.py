@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import metrics, shell
+from orchestrator import guard, metrics, shell
 from orchestrator.checkpoints import flaw
 from orchestrator.errors import LaunchError
 from orchestrator.launchers.elastic import first_failure
@@ -127,6 +127,30 @@ def guarded(tmp_path: Path, code: str) -> shell.Process:
 
 def mine(tmp_path: Path) -> list[int]:
     return [pid for pid, line in command_lines() if str(tmp_path) in line]
+
+
+HEADLESS = """
+import ctypes, subprocess, sys, threading, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+threading.Thread(target=time.sleep, args=[60]).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_what_is_below_a_process_that_is_half_ended_is_found() -> None:
+    """Seen when the ranks of a killed launcher ended: the first of many threads goes first."""
+    half = subprocess.Popen([sys.executable, "-c", HEADLESS], stdout=subprocess.PIPE, text=True)
+    assert half.stdout
+    child = int(half.stdout.readline())
+    try:
+        stat = Path(f"/proc/{half.pid}/stat")
+        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+        assert guard.descendants(os.getpid()) == [child]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        half.kill()
+        half.communicate()
 
 
 def test_the_guard_is_killed(tmp_path: Path) -> None:

@@ -181,10 +181,9 @@ def test_warned_preempted_and_on_a_node_that_fails_it_ends_with_the_same_losses(
     train = job_id(run, "train")
     wait_for(lambda: max(losses(run)) >= 20, 300)
 
-    # a limit that is near: Slurm sends its warning when it looks next
-    place.slurm("scontrol", "update", f"jobid={train}", "timelimit=1")
+    # the warning of a limit that is near, now: Slurm itself looks for them each half minute only
+    place.slurm("scancel", "--signal=USR1", "--batch", train)
     started_again(place, run, 1)
-    place.slurm("scontrol", "update", f"jobid={train}", "timelimit=20")
     stopped = max(losses(run))
     assert 20 <= stopped < STEPS
     assert "stop_asked" in {event["event"] for event in events(run)}

@@ -133,28 +133,6 @@ class ShardingContract:
         assert losses(run) == pytest.approx(losses(trained("one")), rel=1e-4)
         self.models_agree(place, trained("one"), run, *map(trained, self.spreads))
 
-    def test_fsdp_shards_gathers_and_saves(
-        self, trained: Callable[[str], Path], place: Place
-    ) -> None:
-        made = place.ft("preprocess", *self.arguments("fsdp"), "--json")
-        assert made.code == 0, made.err
-        run = Path(made.json["path"])
-        planned = place.ft("recipe", "plan", *self.arguments("fsdp"), "--json").json
-        variables = next(s["variables"] for s in planned["stages"] if s["name"] == "train")
-        python, *argv = record(run)["commands"]["train"]
-        script = argv.index(str(PROBE))
-        argv[script : script + 1] = [str(HERE / "fsdp_driver.py"), str(PROBE.parent)]
-        variables |= {"ACCELERATE_TORCH_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [python, *argv],
-            env=process_environment(find(self.backend), offline=True, extra=variables),
-            cwd=run, capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-        held = [float(x.split()[1]) for x in done.stdout.splitlines() if x.startswith("HELD")]
-        assert held == pytest.approx([0.5, 0.5], abs=0.01), done.stderr[-3000:]
-        assert losses(run) == pytest.approx(losses(trained("one")), rel=1e-4)
-        self.models_agree(place, trained("one"), run)
-
     def models_agree(self, place: Place, *runs: Path) -> None:
         """Every saved model loads by itself and has the loss of the first one."""
         folders = [run / "model" for run in runs]
@@ -181,6 +159,28 @@ class TestLlamaFactory(ShardingContract):
     spreads = ("ddp", "zero2")
     interrupted = "zero3-offload"
     lora = "zero3"
+
+    def test_fsdp_shards_gathers_and_saves(
+        self, trained: Callable[[str], Path], place: Place
+    ) -> None:
+        made = place.ft("preprocess", *self.arguments("fsdp"), "--json")
+        assert made.code == 0, made.err
+        run = Path(made.json["path"])
+        planned = place.ft("recipe", "plan", *self.arguments("fsdp"), "--json").json
+        variables = next(s["variables"] for s in planned["stages"] if s["name"] == "train")
+        python, *argv = record(run)["commands"]["train"]
+        script = argv.index(str(PROBE))
+        argv[script : script + 1] = [str(HERE / "fsdp_driver.py"), str(PROBE.parent)]
+        variables |= {"ACCELERATE_TORCH_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [python, *argv],
+            env=process_environment(find(self.backend), offline=True, extra=variables),
+            cwd=run, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        held = [float(x.split()[1]) for x in done.stdout.splitlines() if x.startswith("HELD")]
+        assert held == pytest.approx([0.5, 0.5], abs=0.01), done.stderr[-3000:]
+        assert losses(run) == pytest.approx(losses(trained("one")), rel=1e-4)
+        self.models_agree(place, trained("one"), run)
 
 
 class TestAxolotl(ShardingContract):
