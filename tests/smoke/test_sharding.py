@@ -51,7 +51,7 @@ SPREADS: dict[str, dict[str, Any]] = {
     "ddp": {"strategy": "ddp", "gpus": 2},
     "zero2": {"strategy": "deepspeed", "gpus": 2, "zero_stage": 2},
     "zero3": {"strategy": "deepspeed", "gpus": 2, "zero_stage": 3},
-    "fsdp": {"strategy": "fsdp", "gpus": 2, "fsdp.sync_states": False},
+    "fsdp": {"strategy": "fsdp", "gpus": 2, "fsdp.version": 2},
     "zero3-offload": {"strategy": "deepspeed", "gpus": 2, "zero_stage": 3, "offload": "all"},
 }
 
