@@ -111,11 +111,6 @@ class Backend(Protocol):
         ...
 
 
-def merged_native(config: dict[str, Any], native: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with the recipe's native block put on top; None removes a key."""
-    return merged(config, native)
-
-
 def warmup(recipe: Recipe) -> dict[str, Any]:
     """Only one of the two: LLaMA-Factory's ratio, even 0.0, silently overrides the steps, and
     axolotl takes no more than one; it warms up by itself if it gets neither."""

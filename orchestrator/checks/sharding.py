@@ -117,6 +117,14 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.nvme",
             fix="--set distributed.zero_stage=3",
         )
+    if zero and spread.nvme:
+        yield Finding(
+            "FT215",
+            "warning",
+            "nvme has never trained here: with a tiny model on a CPU, DeepSpeed aborted",
+            field="distributed.nvme",
+            fix="try it with few steps first, or leave it out: host memory is used then",
+        )
     if spread.cpu_adam and not recipe.training.optimizer.startswith("adamw_torch"):
         yield Finding(
             "FT215",

@@ -170,7 +170,7 @@ def _third(parameters: Offload | None) -> dict[str, Any]:
 def for_recipe(
     recipe: Recipe, target: Target, own: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The configuration of a recipe on a target: made, or the user's own where it contradicts."""
+    """The configuration of a recipe on a target: made, or the user's own, in line with it."""
     dtype = target.dtype(recipe.model.dtype)
     if own is not None:
         return patched(recipe, own, dtype)[0]
@@ -240,7 +240,7 @@ def documentation() -> str:
         "",
         "Made by `orchestrator/distributed/deepspeed.py` (`make golden`), for use with the",
         "backends' own commands. A run of `ft` renders its own from the recipe. Which one to",
-        'choose: "Which ZeRO stage" in the main README.',
+        'choose: "Choose a ZeRO stage" in the main README.',
     ]
     shipped = {name: build(stage, offload=offload) for name, (stage, offload) in SHIPPED.items()}
     for title, part, place in SECTIONS:

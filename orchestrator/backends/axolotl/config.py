@@ -8,8 +8,8 @@ from typing import Any
 
 from orchestrator.backends import fields
 from orchestrator.backends.axolotl.data import CHATS, dataset, streamed
-from orchestrator.backends.base import Paths, Target, merged, merged_native, warmup
-from orchestrator.distributed import deepspeed
+from orchestrator.backends.base import Paths, Target, merged, warmup
+from orchestrator.distributed import deepspeed, fsdp
 from orchestrator.recipe.models import Cadence, Recipe
 from orchestrator.templates import ALPACA, TEMPLATES, TOKENIZER
 
@@ -48,7 +48,7 @@ def build(recipe: Recipe, paths: Paths, target: Target) -> dict[str, Any]:
     if target.device == "cpu" and recipe.adapter.type == "lora":
         # chosen by themselves otherwise; they are Triton kernels and die without a GPU
         config |= {"lora_mlp_kernel": False, "lora_qkv_kernel": False, "lora_o_kernel": False}
-    return merged_native(config, recipe.native.axolotl)
+    return merged(config, recipe.native.axolotl)
 
 
 def _model(recipe: Recipe, paths: Paths, target: Target) -> dict[str, Any]:
@@ -275,16 +275,8 @@ def _distributed(recipe: Recipe, paths: Paths) -> dict[str, Any]:
     if spread.strategy == "deepspeed":
         return {"deepspeed": deepspeed.named(recipe, paths)}
     if spread.strategy == "fsdp" and not spread.fsdp:
-        return {
-            "fsdp_version": 2,
-            "fsdp_config": {
-                "offload_params": spread.offload != "none",
-                "cpu_ram_efficient_loading": recipe.model.quantization != "nf4",
-                "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-                "state_dict_type": "FULL_STATE_DICT",
-                "reshard_after_forward": True,
-            },
-        }
+        made = fsdp.settings(recipe)
+        return {"fsdp_version": made.pop("version"), "fsdp_config": made}
     return {}
 
 

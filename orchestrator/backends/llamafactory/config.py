@@ -9,9 +9,9 @@ import re
 from typing import Any
 
 from orchestrator.backends import capabilities, fields
-from orchestrator.backends.base import Paths, Target, merged, merged_native, warmup
+from orchestrator.backends.base import Paths, Target, merged, warmup
 from orchestrator.backends.llamafactory.data import registered
-from orchestrator.distributed import deepspeed
+from orchestrator.distributed import deepspeed, fsdp
 from orchestrator.recipe.models import Cadence, Recipe
 from orchestrator.templates import TEMPLATES, TOKENIZER
 
@@ -48,7 +48,7 @@ def build(
         config["output_dir"] = paths.training
     config["overwrite_output_dir"] = recipe.output.overwrite
     config = merged(config, fields.render(recipe, "llamafactory"))
-    return merged_native(config, recipe.native.llamafactory)
+    return merged(config, recipe.native.llamafactory)
 
 
 def _model(recipe: Recipe, paths: Paths) -> dict[str, Any]:
@@ -245,13 +245,14 @@ def _distributed(recipe: Recipe, paths: Paths) -> dict[str, Any]:
     if spread.strategy == "fsdp" and spread.fsdp and spread.fsdp.options:
         return {"fsdp": " ".join(spread.fsdp.options)}
     if spread.strategy == "fsdp" and not spread.fsdp:
-        offload = " offload" if spread.offload != "none" else ""
+        made = fsdp.settings(recipe)
+        offload = " offload" if made["offload_params"] else ""
         return {
             "fsdp": f"full_shard auto_wrap{offload}",
             "fsdp_config": {
-                "fsdp_version": 2,
-                "reshard_after_forward": True,
-                "cpu_ram_efficient_loading": recipe.model.quantization != "nf4",
+                "fsdp_version": made["version"],
+                "reshard_after_forward": made["reshard_after_forward"],
+                "cpu_ram_efficient_loading": made["cpu_ram_efficient_loading"],
             },
         }
     return {}

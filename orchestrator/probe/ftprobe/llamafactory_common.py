@@ -9,6 +9,7 @@ templates and of its reader of instruction rows, in one process, while it tokeni
 
 import copy
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -131,7 +132,7 @@ class InstructionTokens(Tokens):
         return cut([self.encode_oneturn(tokenizer, messages)], self.most)
 
 
-class ChatTokens(Tokens):
+class ChatTokens(Tokens, ABC):
     """A conversation whose text is tokenized at once. `last_only`: train the last answer only."""
 
     def __init__(self, template: Any, options: Mapping[str, Any]) -> None:
@@ -139,11 +140,11 @@ class ChatTokens(Tokens):
         self.trim = frozenset(options.get("trim") or ())
         self.last_only = bool(options.get("last_only"))
 
+    @abstractmethod
     def rendered(
         self, tokenizer: Any, messages: Sequence[Mapping[str, str]], system: str, tools: str
     ) -> tuple[str, list[tuple[int, int]]]:
         """The text of a conversation, and where in it the answers are."""
-        raise NotImplementedError
 
     def encode_multiturn(
         self,
