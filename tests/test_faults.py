@@ -71,7 +71,7 @@ def test_ft_is_killed_in_a_stage(site: Site, stage: str) -> None:
         if stage in ("preprocess", "train", "merge"):
             until(lambda: len(site.processes()) >= 5)  # the guard, the command, its children
         kill(ft)
-    until(lambda: not site.processes(), 5)
+    until(lambda: not site.processes(), 20)
     found = open_record(run)
     assert live(found).status in ("died", "done")
     assert "running" not in [s["status"] for s in found.document["stages"].values()]
@@ -96,7 +96,7 @@ def test_the_process_group_gets_a_signal(site: Site, number: signal.Signals) -> 
     with site.started("recipe", "run", site.recipe) as ft:
         until(lambda: len(site.processes()) >= 5 and reached(site, "train") != Path())
         os.killpg(ft.pid, number)
-        output, _ = ft.communicate(timeout=20)
+        output, _ = ft.communicate(timeout=60)
     assert (ft.returncode, "--resume" in output, "Traceback" in output) == (130, True, False)
     assert site.processes() == []
     assert open_record(site.newest()).document["status"] == "interrupted"
@@ -157,7 +157,7 @@ def test_the_guard_is_killed(tmp_path: Path) -> None:
     process = guarded(tmp_path, "import time; time.sleep(60)")
     process.popen.kill()
     assert shell.follow(process, log=tmp_path / "log").exit_code == -signal.SIGKILL
-    until(lambda: not mine(tmp_path), 3)
+    until(lambda: not mine(tmp_path), 20)
 
 
 def test_the_command_is_killed_and_its_children_are_in_other_sessions(tmp_path: Path) -> None:
@@ -186,7 +186,10 @@ def test_a_stopped_process_is_not_taken_for_ended(tmp_path: Path) -> None:
 
 def test_a_lock_outlives_a_killed_ft_as_long_as_what_it_started(tmp_path: Path) -> None:
     layout = new_layout(tmp_path, "x")
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(2)"
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('deaf', flush=True); time.sleep(4)"
+    )
     code = (
         "import sys, time; from pathlib import Path; from orchestrator import shell\n"
         "from orchestrator.runs.layout import RunLayout\n"
@@ -195,7 +198,8 @@ def test_a_lock_outlives_a_killed_ft_as_long_as_what_it_started(tmp_path: Path) 
         "with locked(layout):\n"
         f"    argv = [sys.executable, '-c', {deaf!r}]\n"
         "    process = shell.start(argv, env={}, log=layout.log('x'))\n"
-        "    time.sleep(0.3); print('started', flush=True); time.sleep(60)\n"
+        "    while 'deaf' not in layout.log('x').read_text(): time.sleep(0.02)\n"
+        "    print('started', flush=True); time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as ft:
         assert ft.stdout
@@ -341,11 +345,13 @@ def test_two_resume_the_same_run(site: Site) -> None:
         run = until(lambda: (found := reached(site, "train")) != Path() and found)
         until(lambda: [e for e in events(run) if e.get("step") == 3])
         kill(ft)
-    site.order(train={"wait": 3, "at": 3})
+    go_on = site.work / "go-on"
+    site.order(train={"until": str(go_on), "at": 3})
     with site.started("recipe", "run", "--resume", run) as first:
-        until(lambda: live(open_record(run)).status == "running")
+        until(lambda: site.starts(run, "train") == 2)
         second = site.run("--resume", run)
         assert second.code == 6
+        go_on.touch()
         assert f"(process {first.pid} on " in one_message(second)
         output, _ = first.communicate(timeout=30)
     assert first.returncode == 0, output
@@ -647,7 +653,7 @@ def test_a_run_folder_that_was_moved(tmp_path: Path, site: Site) -> None:
         run = until(lambda: (found := reached(site, "train")) != Path() and found)
         until(lambda: [e for e in events(run) if e.get("step") == 3])
         kill(ft)
-    until(lambda: not site.processes(), 5)
+    until(lambda: not site.processes(), 20)
     moved = run.rename(tmp_path / "elsewhere")
     site.order()
     done = site.run("--resume", moved)

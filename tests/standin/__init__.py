@@ -121,7 +121,7 @@ def command_lines() -> Iterator[tuple[int, str]]:
                     yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace")
 
 
-def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """Poll until the condition holds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -91,6 +91,9 @@ def obey(orders: dict[str, Any], folder: Path, step: int) -> None:
         fill(folder if folder.exists() else folder.parent, Path(orders["fill"]))
     if "wait" in orders:
         time.sleep(orders["wait"])
+    if "until" in orders:
+        while not Path(orders["until"]).exists():
+            time.sleep(0.02)
 
 
 def leave_children() -> None:
