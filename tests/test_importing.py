@@ -20,7 +20,7 @@ from orchestrator.importing.effective import effective, same
 from orchestrator.importing.importer import Imported, import_file, rendered
 from orchestrator.recipe.load import Loaded, from_document, model_at, split_field
 from orchestrator.recipe.yaml_source import parse
-from orchestrator.setup_run import standalone
+from orchestrator.standalone import standalone
 from orchestrator.yaml_out import dump
 from tests.helpers import ROOT, ft
 

@@ -15,7 +15,7 @@ from orchestrator.distributed.deepspeed import shipped_files
 from orchestrator.findings import RecipeError
 from orchestrator.recipe.load import load
 from orchestrator.recipe.sources import shipped
-from orchestrator.setup_run import standalone
+from orchestrator.standalone import standalone
 from tests.helpers import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "rendered"

@@ -16,7 +16,7 @@ from orchestrator.checks.deepspeed_file import deepspeed_file
 from orchestrator.distributed import batch, checkpointing, deepspeed, own_file
 from orchestrator.recipe.models import Recipe
 from orchestrator.settling import settle
-from orchestrator.setup_run import standalone
+from orchestrator.standalone import standalone
 from tests.helpers import ROOT, ft, loaded, write_recipe
 
 ZERO3: dict[str, Any] = {"distributed.strategy": "deepspeed", "distributed.zero_stage": 3}

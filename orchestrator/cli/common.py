@@ -92,7 +92,7 @@ def start(resolved: "Resolved", *, install: bool) -> "Pipeline":
     from orchestrator import ui
     from orchestrator.environments.environment import ensure
     from orchestrator.pipeline import Pipeline
-    from orchestrator.setup_run import create
+    from orchestrator.run_folder import create
 
     environment = ensure(resolved.recipe.backend, install=install)
     planned, record = create(resolved, environment)

@@ -104,7 +104,7 @@ def render(
     """Write the backend's files only."""
     from orchestrator import ui
     from orchestrator.files import write_atomic
-    from orchestrator.setup_run import standalone
+    from orchestrator.standalone import standalone
 
     json_mode(as_json)
     written_for = load(recipe, overrides, None).recipe.backend if backend else None

@@ -13,7 +13,7 @@ from orchestrator.environments.environment import find, process_environment
 from orchestrator.recipe.load import Loaded, from_document
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.yaml_source import parse
-from orchestrator.setup_run import standalone
+from orchestrator.standalone import standalone
 from orchestrator.yaml_out import dump
 from tests.helpers import ROOT
 from tests.smoke.planted.bases import Base, write_base
