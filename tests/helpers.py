@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.recipe.load import Loaded, from_document
 from orchestrator.recipe.yaml_source import parse
 from orchestrator.yaml_out import dump
+from tests import forking
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -77,10 +78,13 @@ def ft(
     *arguments: str | Path, cwd: Path | None = None, before: Sequence[str] = (), **environ: str
 ) -> Outcome:
     """Run `ft` in a process of its own; `before` is a command that runs the rest of its line."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environ}
+    if not before and forking.possible(env):
+        return Outcome(*forking.run([str(a) for a in arguments], cwd or ROOT, env))
     done = subprocess.run(
         [*before, sys.executable, "-m", "orchestrator.cli.main", *map(str, arguments)],
         cwd=cwd or ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environ},
+        env=env,
         capture_output=True,
         text=True,
         check=False,
