@@ -6,6 +6,7 @@ rows in the same order, so it agrees to the last digits that float32 adds up in 
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.checkpoints import complete_checkpoints
 from orchestrator.distributed.own_file import known_keys
 from orchestrator.environments.environment import find, process_environment
 from orchestrator.launchers import local
@@ -160,7 +162,7 @@ class TestLlamaFactory(ShardingContract):
     interrupted = "zero3-offload"
     lora = "zero3"
 
-    def test_fsdp_shards_gathers_and_saves(
+    def test_fsdp_shards_gathers_saves_and_resumes(
         self, trained: Callable[[str], Path], place: Place
     ) -> None:
         made = place.ft("preprocess", *self.arguments("fsdp"), "--json")
@@ -168,10 +170,25 @@ class TestLlamaFactory(ShardingContract):
         run = Path(made.json["path"])
         planned = place.ft("recipe", "plan", *self.arguments("fsdp"), "--json").json
         variables = next(s["variables"] for s in planned["stages"] if s["name"] == "train")
+        self.train_with_fsdp(run, variables)
+        whole = losses(run)
+        assert whole == pytest.approx(losses(trained("one")), rel=1e-4)
+        self.models_agree(place, trained("one"), run)
+
+        at_the_end, middle = reversed(complete_checkpoints(run / "model"))
+        shutil.rmtree(at_the_end)
+        (run / "events.jsonl").write_text("")
+        request = run / "rendered" / "train.request.json"
+        request.write_text(json.dumps({**json.loads(request.read_text()), "resume": str(middle)}))
+        self.train_with_fsdp(run, variables)
+        assert losses(run) == {step: whole[step] for step in range(SAVED + 1, STEPS + 1)}
+
+    def train_with_fsdp(self, run: Path, variables: dict[str, str]) -> None:
+        """The command of the run, on CPU processes that hold half the model each."""
         python, *argv = record(run)["commands"]["train"]
         script = argv.index(str(PROBE))
         argv[script : script + 1] = [str(HERE / "fsdp_driver.py"), str(PROBE.parent)]
-        variables |= {"ACCELERATE_TORCH_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+        variables = {**variables, "ACCELERATE_TORCH_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
             [python, *argv],
             env=process_environment(find(self.backend), offline=True, extra=variables),
@@ -179,8 +196,6 @@ class TestLlamaFactory(ShardingContract):
         )  # fmt: skip
         held = [float(x.split()[1]) for x in done.stdout.splitlines() if x.startswith("HELD")]
         assert held == pytest.approx([0.5, 0.5], abs=0.01), done.stderr[-3000:]
-        assert losses(run) == pytest.approx(losses(trained("one")), rel=1e-4)
-        self.models_agree(place, trained("one"), run)
 
 
 class TestAxolotl(ShardingContract):
