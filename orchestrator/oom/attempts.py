@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import hardware, stages, ui, yaml_out
-from orchestrator.checkpoints import complete_checkpoints
+from orchestrator.checkpoints import checkpoints, complete_checkpoints
 from orchestrator.errors import LaunchError
 from orchestrator.files import write_atomic
 from orchestrator.memory import accuracy, planning
@@ -134,7 +134,7 @@ def _tell(shortage: Shortage, step: Step, notes: list[str]) -> None:
 
 def _put_aside(output: Path, folder: Path, why: str) -> list[str]:
     """Move checkpoints out of the way of a resume; nothing is deleted."""
-    found = sorted(output.glob("checkpoint-*"))
+    found = checkpoints(output)
     if not found:
         return []
     folder.mkdir(parents=True, exist_ok=True)
