@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import know_numbered_cpus, list_files, rotate_by_step
+from .patience import keep_patience
 from .request import Result, rank
 
 NUMBERS = ("loss", "learning_rate", "grad_norm")
@@ -281,6 +282,7 @@ def callback(recorder: Recorder) -> Any:
 
     rotate_by_step()
     know_numbered_cpus()
+    keep_patience()
 
     class Record(TrainerCallback):  # type: ignore[misc]
         """One method per trainer event."""
