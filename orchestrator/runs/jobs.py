@@ -7,6 +7,7 @@ forgets.
 """
 
 import contextlib
+import dataclasses
 import os
 import signal
 import time
@@ -17,8 +18,10 @@ from orchestrator.clusters.prelude import Stop
 from orchestrator.errors import Exit, JobError, LaunchError, UsageError
 from orchestrator.launchers import queue
 from orchestrator.launchers.queue import JobState
+from orchestrator.runs import stillness
 from orchestrator.runs.lock import holder, is_locked, locked
 from orchestrator.runs.record import Record, Status, now, open_record
+from orchestrator.runs.stillness import Still
 
 FINAL = frozenset({"done", "failed", "cancelled", "timeout"})
 ACTIVE = frozenset({"queued", "running"})
@@ -43,11 +46,12 @@ STOPPED = {
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A run now: its status, why, and its jobs as Slurm knows them."""
+    """A run now: its status, why, its jobs as Slurm knows them, and whether it stands still."""
 
     status: Status
     reason: str
     jobs: tuple[tuple[dict[str, Any], JobState | None], ...]
+    still: Still | None = None
 
 
 def jobs_of(record: Record) -> list[dict[str, Any]]:
@@ -62,6 +66,13 @@ def live(record: Record, *, every_job: bool = False) -> Live:
     Only the first job that is not done is asked about, unless `every_job` is wanted: a list of runs
     must not cost a call of Slurm for each job that ever was.
     """
+    found = _live(record, every_job)
+    if found.status != "running":
+        return found
+    return dataclasses.replace(found, still=stillness.of(record))
+
+
+def _live(record: Record, every_job: bool) -> Live:
     jobs = jobs_of(record)
     if not jobs:
         return _here(record)
