@@ -119,7 +119,7 @@ def test_a_smaller_batch_goes_on_from_the_checkpoint(start: Start) -> None:
     first, second, third = document["attempts"]
     assert first["kind"] == "gpu"
     assert first["amounts"] == {
-        "tried": 2 << 30, "total": int(39.39 * 2**30), "free": 1 << 30,
+        "tried": 2 << 30, "total": int(39.39 * 2**30), "free": 1 << 30, "others": None,
     }  # fmt: skip
     assert first["predicted"] > 4 << 30
     assert (first["change"], first["resumed_from"]) == ([], None)
