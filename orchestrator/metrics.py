@@ -61,7 +61,8 @@ class Training:
         loss = event.get("loss")
         if kind == "log" and isinstance(loss, (int, float)):
             self.loss = float(loss)
-            self.losses = [pair for pair in self.losses if pair[0] < self.step]
+            while self.losses and self.losses[-1][0] >= self.step:  # resumed from a checkpoint
+                self.losses.pop()
             self.losses.append((self.step, self.loss))
         for name in ("learning_rate", "tokens_per_second"):
             if isinstance(event.get(name), (int, float)):

@@ -472,6 +472,19 @@ def test_a_torn_line_of_events_takes_no_other_along(tmp_path: Path) -> None:
     assert [e["event"] for e in events(record.layout.root)] == ["one", "two"]
 
 
+def test_an_event_that_cannot_be_written_does_not_end_training(
+    tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder = Recorder(small / "events.jsonl")
+    recorder.write({"event": "one"})
+    fill(small, small / "ballast")
+    recorder.write({"event": "two", "long": "x" * 9000})
+    assert "an event was not recorded: [Errno 28]" in capsys.readouterr().err
+    (small / "ballast").unlink()
+    recorder.write({"event": "three"})
+    assert [e["event"] for e in events(small)] == ["one", "three"]
+
+
 STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
