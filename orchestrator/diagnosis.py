@@ -66,6 +66,13 @@ FILES: tuple[tuple[str, Diagnosis], ...] = (
         ),
     ),
     (
+        r"Errno 13\]|Permission denied \(os error 13\)",
+        Diagnosis(
+            "a file or folder is not open to you",
+            "look at its owner (`ls -ld`); caches go where HF_HOME and TRITON_CACHE_DIR say",
+        ),
+    ),
+    (
         r"Too many open files|Errno 24\]",
         Diagnosis(
             "too many files are open",
@@ -118,7 +125,8 @@ HUB: tuple[tuple[str, Diagnosis], ...] = (
     ),
     (
         r"OfflineModeIsEnabled|outgoing traffic has been disabled|couldn't connect to|"
-        r"Max retries exceeded|Temporary failure in name resolution|LocalEntryNotFoundError",
+        r"Max retries exceeded|Temporary failure in name resolution|LocalEntryNotFoundError|"
+        r"(?:Read|Connect)Timeout\b",
         Diagnosis(
             "a file is not on this machine and cannot be fetched",
             "run `ft fetch RECIPE` where there is a network, or name local paths",
@@ -136,6 +144,13 @@ HUB: tuple[tuple[str, Diagnosis], ...] = (
 )
 
 DATA: tuple[tuple[str, Diagnosis], ...] = (
+    (
+        r"DataLoader worker .*(?:is killed by signal|exited unexpectedly)",
+        Diagnosis(
+            "a process that loads batches has ended",
+            "--set training.loader_workers=0 shows why",
+        ),
+    ),
     (
         r"KeyError: '(input|query)'",
         Diagnosis(

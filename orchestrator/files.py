@@ -51,10 +51,10 @@ STORAGE = {
 """Errors of a place that files are in, which are no bug of ours, and what helps."""
 
 
-def unwritable(error: OSError, path: str | Path) -> LaunchError:
-    """What to say when `path` could not be written."""
+def unwritable(error: OSError, path: str | Path, doing: str = "write") -> LaunchError:
+    """What to say when `path` could not be written, or what else was tried with it."""
     return LaunchError(
-        f"cannot write {path}: {error.strerror or error}",
+        f"cannot {doing} {path}: {error.strerror or error}",
         hint=STORAGE.get(error.errno or 0, "choose another folder"),
     )
 
@@ -93,9 +93,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         if error.errno in FAULTS:
-            raise LaunchError(
-                f"cannot read {path}: {error.strerror}", hint=STORAGE[error.errno]
-            ) from error
+            raise unwritable(error, path, "read") from error
         return None
     except ValueError:
         return None

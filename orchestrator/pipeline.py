@@ -105,7 +105,7 @@ class Pipeline:
                 if error.errno not in STORAGE:
                     self._ended("failed", f"a bug in ft: {error!r}", started)
                     raise
-                failure = unwritable(error, error.filename or layout.root)
+                failure = unwritable(error, error.filename or layout.root, "use")
                 failure.hint += f"; then: ft recipe run --resume {layout.root}"
                 self._ended("failed", failure.message, started, failure)
                 raise failure from error

@@ -15,6 +15,10 @@ SAID = {
     "OSError: [Errno 30] Read-only file system: '/data'": "only be read",
     "OSError: [Errno 116] Stale file handle: '/scratch/x'": "file server",
     "OSError: [Errno 5] Input/output error": "file server",
+    "PermissionError: [Errno 13] Permission denied: '/scratch/cache'": "not open to you",
+    "requests.exceptions.ReadTimeout: HTTPSConnectionPool(host='hub')": "cannot be fetched",
+    "RuntimeError: DataLoader worker (pid 1) is killed by signal: Segmentation fault. ": "loads "
+    "batches",
     "RuntimeError: unable to open shared memory object </torch_24291_3> in read-write mode: Too "
     "many open files (24)": "too many files",
     "OpenBLAS blas_thread_init: pthread_create failed for thread 5 of 64: Resource temporarily "

@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from orchestrator.backends.base import Target
 from orchestrator.environments.home import home
 from orchestrator.errors import BackendEnvironmentError, LaunchError, UsageError
 from orchestrator.plan import Context, build
+from orchestrator.runs.jobs import end
 from orchestrator.runs.layout import RunLayout
-from orchestrator.runs.lock import is_locked, locked
+from orchestrator.runs.lock import Holder, is_locked, locked
 from orchestrator.runs.record import (
     Record,
     find_run,
@@ -199,21 +202,25 @@ def test_an_id_that_several_runs_have(tmp_path: Path) -> None:
     assert find_run("b-ffffff", tmp_path) == (tmp_path / "20260101-000001-b-ffffff").resolve()
 
 
-def test_runs_that_are_not_ours_to_read() -> None:
-    """Beside ours, in a folder of a group: they are listed, and do not stand in the way."""
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that other users can look into."""
     folder = Path(tempfile.mkdtemp())
-    try:
-        folder.chmod(0o755)
-        write(folder, "20260101-000000-a-ffffff")
-        write(folder, "20260101-000001-b-ffffff").chmod(0o700 if os.geteuid() == 0 else 0)
-        with as_nobody():
-            theirs = run_folders(folder)[1]
-            assert theirs.name == "20260101-000001-b-ffffff"
-            with pytest.raises(UsageError, match="permission denied"):
-                open_record(theirs)
-            assert find_run("latest", folder) == run_folders(folder)[0].resolve()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_runs_that_are_not_ours_to_read(public: Path) -> None:
+    """Beside ours, in a folder of a group: they are listed, and do not stand in the way."""
+    write(public, "20260101-000000-a-ffffff")
+    write(public, "20260101-000001-b-ffffff").chmod(0o700 if os.geteuid() == 0 else 0)
+    with as_nobody():
+        ours, theirs = run_folders(public)
+        assert theirs.name == "20260101-000001-b-ffffff"
+        with pytest.raises(UsageError, match="permission denied"):
+            open_record(theirs)
+        assert find_run("latest", public) == ours.resolve()
 
 
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +231,19 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     home()  # root has one; what it imports is imported
     with as_nobody(987654), pytest.raises(BackendEnvironmentError, match="HOME is not set"):
         home()
+
+
+def test_a_run_of_another_user_cannot_be_cancelled(public: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user for a moment")
+    record = Record(new_layout(public, "x"), {})
+    with subprocess.Popen(["sleep", "60"]) as other, locked(record.layout):
+        record.update(status="running", host=socket.gethostname())
+        record.layout.lock.write_text(json.dumps(asdict(Holder.of(other.pid))))
+        with as_nobody(), pytest.raises(UsageError, match="is another user's"):
+            end(record)
+        assert other.poll() is None
+        other.kill()
 
 
 @contextlib.contextmanager

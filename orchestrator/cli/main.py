@@ -122,7 +122,8 @@ def run(arguments: list[str]) -> int:
 
         if error.errno not in STORAGE:
             return _bug(error)
-        _report(unwritable(error, error.filename or "the output"), written=bool(error.filename))
+        place, doing = error.filename or "the output", "use" if error.filename else "write"
+        _report(unwritable(error, place, doing), written=bool(error.filename))
         return int(Exit.LAUNCH)
     except Exception as error:
         usage = getattr(error, "show", None)

@@ -6,7 +6,6 @@ decides. Once no job will write any more, what was found is put into the record,
 forgets.
 """
 
-import contextlib
 import dataclasses
 import os
 import signal
@@ -223,7 +222,7 @@ def end(record: Record) -> Live:
     """End a run, and return what it ended as; one that has ended is left as it is.
 
     Raises:
-        UsageError: it runs on another machine.
+        UsageError: it runs on another machine, or is another user's.
         JobError: Slurm cannot cancel, or the run does not end.
     """
     found = live(record, every_job=True)
@@ -250,5 +249,12 @@ def _interrupt(record: Record) -> None:
             hint="cancel it there, or press Ctrl-C where it runs",
         )
     if found.alive:
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.kill(found.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+        except PermissionError as error:
+            raise UsageError(
+                f"process {found.pid}, which works on {record.layout.id}, is another user's",
+                hint="who started it can cancel it",
+            ) from error
