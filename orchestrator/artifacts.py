@@ -92,7 +92,10 @@ def read_weights(folder: Path, stem: str = "model") -> Tensors:
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():
         document = read_json(index)
-        names = sorted(set(document["weight_map"].values())) if document else []
+        named = document.get("weight_map") if isinstance(document, dict) else None
+        if not isinstance(named, dict):
+            raise ArtifactError(f"{index} is cut short")
+        names = sorted(set(named.values()))
         parts = [read_header(folder / name) for name in names]
     elif (folder / f"{stem}.safetensors").is_file():
         parts = [read_header(folder / f"{stem}.safetensors")]

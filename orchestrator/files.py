@@ -45,16 +45,22 @@ STORAGE = {
     errno.EPERM: "make the folder writable, or choose another",
     errno.EIO: "the disk or its server has a fault; look at `dmesg`",
     errno.ESTALE: "the file server has lost the folder; look whether it is mounted",
+    errno.ENOTCONN: "the file server does not answer; look whether it is mounted",
+    errno.ESHUTDOWN: "the file server has cut this machine off; look whether it is mounted",
 }
 """Errors of a place that files are in, which are no bug of ours, and what helps."""
 
 
-def unwritable(error: OSError, path: str | Path) -> LaunchError:
-    """What to say when `path` could not be written."""
+def unwritable(error: OSError, path: str | Path, doing: str = "write") -> LaunchError:
+    """What to say when `path` could not be written, or what else was tried with it."""
     return LaunchError(
-        f"cannot write {path}: {error.strerror or error}",
+        f"cannot {doing} {path}: {error.strerror or error}",
         hint=STORAGE.get(error.errno or 0, "choose another folder"),
     )
+
+
+FAULTS = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN)
+"""Errors that say nothing about whether a file is there."""
 
 
 def no_room(folder: Path) -> str:
@@ -78,8 +84,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON document in `path`; None when there is no such file or it cannot be parsed."""
+    """The JSON document in `path`; None when there is no such file or it cannot be parsed.
+
+    Raises:
+        LaunchError: the disk or its server has a fault: what is there would be taken for missing.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError as error:
+        if error.errno in FAULTS:
+            raise unwritable(error, path, "read") from error
+        return None
+    except ValueError:
         return None

@@ -46,6 +46,8 @@ class Training:
     eval_loss: float | None = None
     world_size: int | None = None
     losses: list[tuple[int, float]] = field(default_factory=list)
+    rewarded: bool = False
+    """It learns from rewards: as long as all answers get the same one, its loss is 0."""
 
     def take(self, event: dict[str, Any]) -> bool:
         """Take one event in; whether it was about training."""
@@ -59,7 +61,8 @@ class Training:
         loss = event.get("loss")
         if kind == "log" and isinstance(loss, (int, float)):
             self.loss = float(loss)
-            self.losses = [pair for pair in self.losses if pair[0] < self.step]
+            while self.losses and self.losses[-1][0] >= self.step:  # resumed from a checkpoint
+                self.losses.pop()
             self.losses.append((self.step, self.loss))
         for name in ("learning_rate", "tokens_per_second"):
             if isinstance(event.get(name), (int, float)):
@@ -74,7 +77,7 @@ class Training:
         last = [loss for _, loss in self.losses[-3:]]
         if len(last) == 3 and all(math.isnan(loss) or math.isinf(loss) for loss in last):
             return "the loss is not a number"
-        if len(last) == 3 and all(loss == 0 for loss in last):
+        if len(last) == 3 and all(loss == 0 for loss in last) and not self.rewarded:
             return "the loss is exactly 0"
         return ""
 

@@ -6,6 +6,7 @@ with a reason, or interrupted; a stage that was started again starts from clean 
 
 import contextlib
 import os
+import signal
 import socket
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator import shell, stages
+from orchestrator import last_words, shell, stages
 from orchestrator.diagnosis import diagnose
 from orchestrator.environments.environment import Environment, process_environment
 from orchestrator.environments.extensions import in_use
@@ -36,13 +37,14 @@ from orchestrator.files import (
 )
 from orchestrator.interrupts import signals_as_interrupt
 from orchestrator.launchers import rendezvous
-from orchestrator.launchers.elastic import first_failure
 from orchestrator.metrics import Tail, Training
 from orchestrator.oom import attempts, failure, kills
 from orchestrator.plan import STAGES, Plan, Stage, StageName
 from orchestrator.progress import StageDisplay
+from orchestrator.recipe.sections.training import REWARDED
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import Record, now
+from orchestrator.runs.stillness import Watch
 
 
 @dataclass
@@ -103,7 +105,7 @@ class Pipeline:
                 if error.errno not in STORAGE:
                     self._ended("failed", f"a bug in ft: {error!r}", started)
                     raise
-                failure = unwritable(error, error.filename or layout.root)
+                failure = unwritable(error, error.filename or layout.root, "use")
                 failure.hint += f"; then: ft recipe run --resume {layout.root}"
                 self._ended("failed", failure.message, started, failure)
                 raise failure from error
@@ -190,16 +192,21 @@ class Pipeline:
         )
         self.record.stage(name, command=list(stage.argv), environment=shell.difference(env))
         log = layout.log(name)
-        tail, training = Tail(layout.events, from_end=True), Training()
+        rewarded = self.plan.recipe.training.stage in REWARDED
+        tail, training = Tail(layout.events, from_end=True), Training(rewarded=rewarded)
+        watch = Watch(log)
 
         def look() -> None:
             if self.asked and name == "train":
                 self._ask_to_stop(self.asked)
-            for event in tail.read():
+            events = list(tail.read())
+            for event in events:
                 if event.get("event") == "preflight":
-                    display.say(stages.met(event))
+                    display.tell(stages.met(event))
                 if training.take(event):
                     display.training(training)
+            if name == "train" and (said := watch.look(training, events=bool(events))):
+                display.tell(f"{said}; it goes on, unless you end it")
             if training.hopeless:
                 raise BackendError(
                     f"training was stopped at step {training.step}: {training.hopeless}",
@@ -218,8 +225,9 @@ class Pipeline:
         answer = read_json(layout.result(name))
         if done.exit_code == 0 and isinstance(answer, dict) and "error" not in answer:
             return answer
-        memory = failure.of_process(name, done, answer, log, since=process.logged, before=killed)
-        raise memory or _failure(stage, done, answer, log)
+        words = last_words.of_process(answer, log, since=process.logged)
+        memory = failure.of_process(name, done, words, log, before=killed)
+        raise memory or _failure(stage, done, words, log)
 
     def _is_where_it_belongs(self, until: StageName) -> None:
         """A run of a cluster trains in its job, never on the login node.
@@ -290,26 +298,27 @@ class Pipeline:
             self.record.event("run_end", status=status)
 
 
-def _failure(stage: Stage, done: shell.Completed, answer: Any, log: Path) -> BackendError:
-    said = answer.get("error", {}) if isinstance(answer, dict) else {}
-    first = first_failure(done.tail)
-    if first and first.rank:
-        said = {}  # of rank 0, which only lost its connection
+QUIET = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+"""Ends that come from outside: the last lines of the log say nothing about them."""
+
+
+def _failure(
+    stage: Stage, done: shell.Completed, words: last_words.LastWords, log: Path
+) -> BackendError:
+    first = words.first
     code = first.exit_code if first else done.exit_code
-    full = no_room(log.parent)
-    known = diagnose(f"{said.get('message', '')}\n{done.tail}\n{full}", code)
-    message, hint = said.get("message", ""), said.get("hint", "")
+    known = diagnose(f"{words.evidence}\n{no_room(log.parent)}", code)
+    message, hint = words.message, words.hint
     if known:
-        detail = message or (str(first) if first else "")
+        detail = message.partition("\n")[0] or (str(first) if first else "")
         text = f"{stage.name}: {known.cause}" + (f" ({detail})" if detail else "")
         hint = known.hint if not hint else f"{hint}\n{known.hint}"
     elif message:
-        kind = said.get("type", "")
-        prefix = f"{kind}: " if kind and kind != "ProbeError" else ""
+        prefix = f"{words.kind}: " if words.kind and words.kind != "ProbeError" else ""
         text = f"{stage.name}: {prefix}{message}"
     else:
         text = f"{stage.name}: {first or f'the backend {done.reason}'}"
-    expected = said.get("type") == "ProbeError" or code < 0 or (known and known.plain)
+    expected = words.kind == "ProbeError" or code in QUIET or (known and known.plain)
     return BackendError(
         text,
         hint=f"{hint or 'the last lines above say why'}\nwhole log: {log}",

@@ -81,6 +81,12 @@ class StageDisplay:
         """What the stage does right now."""
         if self.bar and self.task is not None:
             self.bar.update(self.task, description=text)
+        else:
+            self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """A line that stays."""
+        ui.note(f"{self.stage.name}: {text}")
 
     def training(self, training: Training) -> None:
         """Live progress of training."""

@@ -31,7 +31,7 @@ INHERITED = (
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CC", "CXX", "CUDA_DEVICE_ORDER", "GLOO_SOCKET_IFNAME",
-    "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "CUDA_LAUNCH_BLOCKING",
 )  # fmt: skip
 INHERITED_PREFIXES = (
     "LC_",
@@ -236,17 +236,19 @@ def shown(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def last_lines(log: Path, count: int = 30, *, width: int = 400, since: int = 0) -> str:
-    """The last lines of a log without the leftovers of progress bars.
+def last_lines(
+    log: Path, count: int = 30, *, width: int = 400, since: int = 0, size: int = 1 << 16
+) -> str:
+    """The last lines of a log, of its last `size` bytes, without the leftovers of progress bars.
 
     `since` leaves out what was there before: the process of an earlier attempt said that.
     """
     try:
         with log.open("rb") as handle:
             end = handle.seek(0, os.SEEK_END)
-            handle.seek(max(since, end - 65536))
+            handle.seek(max(since, end - size))
             raw = handle.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    lines: Iterator[str] = (line.rsplit("\r", 1)[-1].rstrip() for line in raw.split("\n"))
+    lines: Iterator[str] = (line.rstrip().rsplit("\r", 1)[-1] for line in raw.split("\n"))
     return "\n".join(deque((line[:width] for line in lines if line), maxlen=count))

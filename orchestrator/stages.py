@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import artifacts
-from orchestrator.checkpoints import complete_checkpoints
-from orchestrator.errors import ArtifactError, BackendError, LabelError, Suspended
+from orchestrator.checkpoints import checkpoints, flaw
+from orchestrator.errors import ArtifactError, BackendError, LabelError, LaunchError, Suspended
 from orchestrator.exporting import make_export
 from orchestrator.fetching import fetch_all
 from orchestrator.files import read_json, write_json
@@ -133,7 +133,7 @@ def inspect(plan: Plan, display: StageDisplay) -> dict[str, Any]:
     forbidden = found.failures()
     for finding in found.findings:
         if finding not in forbidden and finding.level != "note":
-            display.say(f"{finding.level}[{finding.code}]: {finding.message}")
+            display.tell(f"{finding.level}[{finding.code}]: {finding.message}")
     judge_labels(found)
     facts = found.facts
     summary = (
@@ -161,19 +161,18 @@ def judge_labels(found: Report) -> None:
 def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     """Train, from the last whole checkpoint if the run was started before."""
     output, stage = plan.training_output, _stage(plan, "train")
-    checkpoints = complete_checkpoints(output)
-    resume = checkpoints[-1] if checkpoints else None
-    _drop_broken(output, checkpoints)
+    resume = _last_checkpoint(output, display)
     data = _needed_facts(plan.context.prepared)["dataset"]["train"]
-    if resume:
-        display.say(f"resume from {resume.name}")
-    plan.layout.stop.unlink(missing_ok=True)  # of a training that was killed meanwhile
+    before = _trained_before(plan)
+    if before is None:
+        plan.layout.result("train").unlink(missing_ok=True)
+        plan.layout.stop.unlink(missing_ok=True)  # of a training that was killed meanwhile
     request = {
         **(stage.request or {}),
         "resume": str(resume) if resume else None,
         "dataset": data,  # the probe refuses to train on anything else
     }
-    answer = _trained_before(plan) or run(stage, display, request)
+    answer = before or run(stage, display, request)
     _suspended(plan, answer)
     _judge_training(plan, answer)
     made = _made(plan)
@@ -208,9 +207,10 @@ def _made(plan: Plan) -> dict[str, Any]:
 
 
 def _trained_before(plan: Plan) -> dict[str, Any] | None:
-    """What a training answered that reached its last step, if only the marker is missing.
+    """What a training answered that came to its end, if only the marker is missing.
 
     `ft` was killed, or the disk was full, between the two: days of work must not be done again.
+    The end may be an early one, but not one that was asked for.
     """
     answer = read_json(plan.layout.result("train"))
     if not isinstance(answer, dict) or "error" in answer:
@@ -221,7 +221,7 @@ def _trained_before(plan: Plan) -> dict[str, Any] | None:
         _made(plan)
     except (ArtifactError, BackendError):
         return None
-    return answer if step >= wanted else None
+    return answer if step >= wanted or not plan.layout.stop.exists() else None
 
 
 def _suspended(plan: Plan, answer: Mapping[str, Any]) -> None:
@@ -276,11 +276,31 @@ def _judge_training(plan: Plan, answer: Mapping[str, Any]) -> None:
         )
 
 
-def _drop_broken(output: Path, whole: list[Path]) -> None:
-    """Checkpoints cut short would be taken for the last one by a backend that looks itself."""
-    for folder in output.glob("checkpoint-*"):
-        if folder not in whole:
-            shutil.rmtree(folder, ignore_errors=True)
+def _last_checkpoint(output: Path, display: StageDisplay) -> Path | None:
+    """The checkpoint to go on from. Those cut short are removed, since a backend that looks itself
+    would take one for the last.
+
+    Raises:
+        LaunchError: one cannot be read, or one that is cut short cannot be removed.
+    """
+    whole = None
+    for folder in checkpoints(output):
+        broken = flaw(folder)
+        if not broken:
+            whole = folder
+            continue
+        display.tell(f"{folder.name} is removed: {broken}")
+        if folder.is_symlink():
+            folder.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            raise LaunchError(
+                f"cannot remove {folder}, which is cut short",
+                hint="remove or rename it; then --resume the run",
+            )
+    if whole:
+        display.tell(f"resume from {whole.name}")
+    return whole
 
 
 def merge(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:

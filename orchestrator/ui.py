@@ -112,16 +112,23 @@ def emit(document: Any) -> None:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence["RenderableType"]], title: str = ""
 ) -> None:
-    """A table for people."""
+    """A table for people: nothing is cut off, and only a terminal's width breaks lines."""
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
     grid = Table(*columns, title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for column in grid.columns:
+        column.overflow = "fold"
     for row in rows:
         grid.add_row(*row)
-    say(grid)
+    if screen.out.is_terminal:
+        say(grid)
+    elif not screen.json_mode:
+        Console(highlight=False, width=UNLIMITED).print(grid)
 
 
+UNLIMITED = 10_000
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 

@@ -18,7 +18,7 @@ from orchestrator import yaml_out
 from orchestrator.backends.base import Target
 from orchestrator.cli.common import reopen
 from orchestrator.environments.environment import Environment
-from orchestrator.errors import BackendError, LaunchError
+from orchestrator.errors import BackendError, LaunchError, RunInterrupted
 from orchestrator.files import write_atomic, write_json
 from orchestrator.oom.shortage import OutOfMemory
 from orchestrator.pipeline import Pipeline
@@ -119,7 +119,7 @@ def test_a_smaller_batch_goes_on_from_the_checkpoint(start: Start) -> None:
     first, second, third = document["attempts"]
     assert first["kind"] == "gpu"
     assert first["amounts"] == {
-        "tried": 2 << 30, "total": int(39.39 * 2**30), "free": 1 << 30,
+        "tried": 2 << 30, "total": int(39.39 * 2**30), "free": 1 << 30, "others": None,
     }  # fmt: skip
     assert first["predicted"] > 4 << 30
     assert (first["change"], first["resumed_from"]) == ([], None)
@@ -245,3 +245,28 @@ def test_an_error_of_another_kind_ends_the_climb(start: Start) -> None:
     again = reopen(pipeline.record.layout.root)
     assert again.plan.recipe.training.micro_batch_size == 1
     assert shown(pipeline).code == 0
+
+
+@pytest.mark.parametrize(("write", "changed"), [(1, False), (2, True)])
+def test_killed_while_a_step_is_taken(
+    start: Start, monkeypatch: pytest.MonkeyPatch, write: int, changed: bool
+) -> None:
+    """Before, or after, the recipe was written, and before it was noted: the record is true."""
+    pipeline = start({"config": {"micro_batch_size": 1}}, **{"training.micro_batch_size": 2})
+    writes = iter(range(1, 9))
+
+    def killed(path: Path, text: str) -> None:
+        if next(writes) == write:
+            raise KeyboardInterrupt
+        write_atomic(path, text)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("orchestrator.oom.attempts.write_atomic", killed)
+        with pytest.raises(RunInterrupted):
+            pipeline.run()
+    reopen(pipeline.record.layout.root).run()
+    found = json.loads(pipeline.record.layout.record.read_text())["attempts"]
+    step = ["training.micro_batch_size=1", "training.gradient_accumulation=2"]
+    changes = [attempt["change"] for attempt in found]
+    assert changes == ([[], step] if changed else [[], [], step])
+    assert found[-1]["reason"] is None

@@ -61,6 +61,7 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("FT401", {"backend": "llamafactory", "data.overlong": "drop"}),
     ("FT401", {"backend": "llamafactory", "data.stop_tokens": ["</s>"]}),
     ("FT248", {"training.on_oom": "retry", "training.batch_search": True}),
+    ("FT249", {"training.stage": "kto"}),
     ("FT241", {"native.axolotl": {"output_dir": "x"}}),
     ("FT241", {"native.llamafactory": {"hf_hub_token": "x"}}),
     ("FT401", {"backend": "llamafactory", "adapter.alpha": 0.5}),

@@ -213,3 +213,15 @@ def test_deep_needs_the_backend_and_a_known_gpu(tmp_path: Path) -> None:
     # what our own checks refuse is not asked about
     done = ft(*deep, "--set", "data.packing=5", cwd=tmp_path, FT_HOME=str(tmp_path / "home"))
     assert done.code == 2
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_a_daemon_has_closed(closed: str) -> None:
+    done = ft("runs", "list", before=["sh", "-c", f'exec "$@" {closed}', "sh"])
+    assert (done.code, done.err) == (0, "")
+
+
+def test_a_locale_without_our_letters(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "x.yaml", name="é…")
+    old = ft("recipe", "show", path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert old.out == ft("recipe", "show", path).out

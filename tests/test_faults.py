@@ -16,10 +16,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from orchestrator import guard, metrics, shell
 from orchestrator.checkpoints import flaw
 from orchestrator.errors import LaunchError
+from orchestrator.files import read_json
 from orchestrator.launchers.elastic import first_failure
 from orchestrator.plan import STAGES
 from orchestrator.probe.ftprobe.recorder import Recorder
@@ -470,6 +472,19 @@ def test_a_torn_line_of_events_takes_no_other_along(tmp_path: Path) -> None:
     assert [e["event"] for e in events(record.layout.root)] == ["one", "two"]
 
 
+def test_an_event_that_cannot_be_written_does_not_end_training(
+    tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder = Recorder(small / "events.jsonl")
+    recorder.write({"event": "one"})
+    fill(small, small / "ballast")
+    recorder.write({"event": "two", "long": "x" * 9000})
+    assert "an event was not recorded: [Errno 28]" in capsys.readouterr().err
+    (small / "ballast").unlink()
+    recorder.write({"event": "three"})
+    assert [e["event"] for e in events(small)] == ["one", "three"]
+
+
 STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
@@ -520,6 +535,20 @@ def listed(made: Path, change: Callable[[Path], object]) -> None:
     change(made)
 
 
+def fsdp(made: Path, part: str) -> None:
+    without(made, "optimizer.pt", "adapter_model.safetensors")
+    for name in ("pytorch_model_fsdp_0", "optimizer_0"):
+        (made / name).mkdir()
+        (made / name / "__0_0.distcp").touch()
+        if name != part:
+            (made / name / ".metadata").touch()
+
+
+def listed_as(made: Path, text: str) -> None:
+    (made / "ft-checkpoint.json").write_text(text)
+    without(made, "optimizer.pt")
+
+
 CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "whole": (lambda made: None, ""),
     "weights only": (lambda made: without(made, *STATE), ""),
@@ -533,7 +562,21 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda made: (made / "rng_state.pth").rename(made / "rng_state_0.pth"),
         "random generators",
     ),
+    "no schedule": (lambda made: without(made, "scheduler.pt"), "scheduler.pt"),
     "a shard is missing": (shards, "b.safetensors"),
+    "an index that names nothing": (
+        lambda made: (made / "adapter_model.safetensors.index.json").write_text("{}"),
+        "index.json is cut short",
+    ),
+    "FSDP, whole": (lambda made: fsdp(made, ""), ""),
+    "FSDP, the optimizer is cut short": (
+        lambda made: fsdp(made, "optimizer_0"),
+        "optimizer_0 is cut short",
+    ),
+    "ZeRO, twelve ranks": (lambda made: deepspeed(made, ranks=12, states=12), ""),
+    "ZeRO, latest is empty": (lambda made: deepspeed(made, latest=""), "of 0 of 2 ranks"),
+    "ZeRO, latest is not text": (lambda made: deepspeed(made, latest="\0\0"), "is missing"),
+    "a list that names nothing": (lambda made: listed_as(made, "{}"), "optimizer's state"),
     "ZeRO, whole": (deepspeed, ""),
     "ZeRO, a rank's part is missing": (lambda made: deepspeed(made, states=1), "1 of 2 ranks"),
     "ZeRO, latest names nothing": (
@@ -560,6 +603,59 @@ def test_checkpoints_that_were_cut_short(tmp_path: Path, name: str) -> None:
     found = flaw(made)
     assert words in found
     assert bool(words) == bool(found)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_called_broken(tmp_path: Path) -> None:
+    """Reading memory of a process at 0 is a real input/output error."""
+    for name in ("trainer_state.json", "adapter_model.safetensors"):
+        made = unlisted(tmp_path / name)
+        (made / name).unlink()
+        (made / name).symlink_to("/proc/self/mem")
+        with pytest.raises(LaunchError, match=r"cannot read .*: Input/output error"):
+            flaw(made)
+
+
+def test_what_is_removed_before_a_resume(site: Site) -> None:
+    assert site.ft("preprocess", site.recipe).code == 0
+    run = site.newest()
+    for name, step in (("checkpoint-2", 2), ("checkpoint-4", None), ("checkpoint-2-good", 2)):
+        made = run / "adapter" / name
+        adapter(made)
+        if step:
+            (made / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    site.order(train={"steps": 3})
+    done = site.ft("train", run)
+    assert done.code == 0, done.err
+    assert "checkpoint-4 is removed: trainer_state.json" in done.err
+    assert "resume from checkpoint-2" in done.err
+    names = {checkpoint.name for checkpoint in (run / "adapter").glob("checkpoint-*")}
+    assert names == {"checkpoint-2", "checkpoint-2-good"}
+
+
+def test_a_file_that_cannot_be_read_is_not_called_missing(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "marker.json") is None
+    (tmp_path / "marker.json").symlink_to("/proc/self/mem")
+    with pytest.raises(LaunchError, match="cannot read"):
+        read_json(tmp_path / "marker.json")
+
+
+def test_killed_between_an_early_end_and_its_marker(site: Site) -> None:
+    """Training is not done again, unless it had ended because it was asked to."""
+    recipe = yaml.safe_load(site.recipe.read_text())
+    recipe["training"] |= {"early_stopping": 1, "evaluate": 2}
+    recipe["data"]["validation"] = 0.5
+    site.recipe.write_text(yaml.safe_dump(recipe))
+    site.order(train={"of": 99})
+    assert site.ft("train", site.recipe).code == 0
+    run = site.newest()
+    stop = run / "stages" / "train.stop"
+    for asked in (False, True):
+        (run / "stages" / "train.done.json").unlink()
+        if asked:
+            stop.touch()
+        again = site.ft("train", run)
+        assert (again.code, site.starts(run, "train")) == (0, 2 if asked else 1), again.err
+    assert not stop.exists()
 
 
 # --- clocks, hosts, process ids

@@ -196,6 +196,7 @@ def test_which_checkpoints_can_be_read(
         ({"training.loader_drop_last": True}, 1, ["fewer rows are left out"]),
         ({"adapter.dropout": 0.1}, 1, ["dropout"]),
         ({"training.evaluate": 5}, 1, ["evaluation"]),
+        ({"training.stage": "kto"}, 1, ["KTO"]),
     ],
 )  # fmt: skip
 def test_what_another_micro_batch_changes_is_said(

@@ -1,8 +1,15 @@
 """The record is true whatever happens, and resumed runs have the same plan."""
 
+import contextlib
+import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +17,12 @@ import pytest
 
 from orchestrator import files, metrics
 from orchestrator.backends.base import Target
-from orchestrator.errors import LaunchError, UsageError
+from orchestrator.environments.home import home
+from orchestrator.errors import BackendEnvironmentError, LaunchError, UsageError
 from orchestrator.plan import Context, build
+from orchestrator.runs.jobs import end
 from orchestrator.runs.layout import RunLayout
-from orchestrator.runs.lock import is_locked, locked
+from orchestrator.runs.lock import Holder, is_locked, locked
 from orchestrator.runs.record import (
     Record,
     find_run,
@@ -21,7 +30,7 @@ from orchestrator.runs.record import (
     open_record,
     run_folders,
 )
-from tests.helpers import ROOT, loaded
+from tests.helpers import ROOT, ft, loaded
 
 
 def context(**changes: Any) -> Context:
@@ -170,9 +179,105 @@ def test_training_without_hope(losses: list[float], words: str) -> None:
     assert bool(training.hopeless) == bool(words)
 
 
+def test_a_loss_of_0_is_no_end_where_rewards_are_learned_from() -> None:
+    training = metrics.Training(rewarded=True)
+    for step in range(1, 5):
+        training.take({"event": "log", "step": step, "loss": 0.0})
+    assert training.hopeless == ""
+
+
 def test_layout_names(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path / "r")
     names = [layout.recipe, layout.record, layout.events, layout.log("train")]
     assert [str(path.relative_to(layout.root)) for path in names] == [
         "recipe.yaml", "run.json", "events.jsonl", "logs/train.log",
     ]  # fmt: skip
+
+
+def test_an_id_that_several_runs_have(tmp_path: Path) -> None:
+    for name in ("20260101-000000-a-ffffff", "20260101-000001-b-ffffff"):
+        write(tmp_path, name)
+    with pytest.raises(UsageError, match="several runs end with 'ffffff'"):
+        find_run("ffffff", tmp_path)
+    assert find_run("b-ffffff", tmp_path) == (tmp_path / "20260101-000001-b-ffffff").resolve()
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that other users can look into."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_runs_that_are_not_ours_to_read(public: Path) -> None:
+    """Beside ours, in a folder of a group: they are listed, and do not stand in the way."""
+    write(public, "20260101-000000-a-ffffff")
+    write(public, "20260101-000001-b-ffffff").chmod(0o700 if os.geteuid() == 0 else 0)
+    with as_nobody():
+        ours, theirs = run_folders(public)
+        assert theirs.name == "20260101-000001-b-ffffff"
+        with pytest.raises(UsageError, match="permission denied"):
+            open_record(theirs)
+        assert find_run("latest", public) == ours.resolve()
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become a user whom the system does not know")
+    for name in ("HOME", "XDG_DATA_HOME", "FT_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    home()  # root has one; what it imports is imported
+    with as_nobody(987654), pytest.raises(BackendEnvironmentError, match="HOME is not set"):
+        home()
+
+
+def test_a_run_of_another_user_cannot_be_cancelled(public: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user for a moment")
+    record = Record(new_layout(public, "x"), {})
+    with subprocess.Popen(["sleep", "60"]) as other, locked(record.layout):
+        record.update(status="running", host=socket.gethostname())
+        record.layout.lock.write_text(json.dumps(asdict(Holder.of(other.pid))))
+        with as_nobody(), pytest.raises(UsageError, match="is another user's"):
+            end(record)
+        assert other.poll() is None
+        other.kill()
+
+
+@contextlib.contextmanager
+def as_nobody(user: int = 65534) -> Iterator[None]:
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(user, user, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+def write(folder: Path, name: str, **values: Any) -> Path:
+    """A run with this record."""
+    (folder / name).mkdir()
+    (folder / name / "run.json").write_text(json.dumps({"status": "done", **values}))
+    return folder / name
+
+
+@pytest.mark.parametrize("stages", [["train"], {"train": "done"}])
+def test_a_record_of_another_shape_is_not_worked_with(tmp_path: Path, stages: Any) -> None:
+    root = write(tmp_path, "20260101-000000-a-ffffff", stages=stages)
+    with pytest.raises(UsageError, match="cannot be read"):
+        open_record(root)
+
+
+def test_nothing_is_cut_off_where_no_terminal_is(tmp_path: Path) -> None:
+    root = write(tmp_path, "20260101-000000-a-name-that-is-rather-long-ffffff")
+    (root / "logs").mkdir()
+    said = b"\r 1%|\xe2\x96\x88|\r 2%| \xff\r\nend"
+    (root / "logs" / "train.log").write_bytes(said)
+    assert root.name in ft("runs", "list", "--in", tmp_path, COLUMNS="40").out
+    line = [sys.executable, "-m", "orchestrator.cli.main", "runs", "logs", str(root), "train"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout == said

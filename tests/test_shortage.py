@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator import shell
+from orchestrator import last_words, shell
 from orchestrator.oom import failure, kills
 from orchestrator.oom.advice import elsewhere
 from orchestrator.oom.shortage import CAUSES, Amounts, Shortage, recognise, shown
+from orchestrator.probe.ftprobe import process as probe
 from tests.helpers import ROOT
 
 MESSAGES: list[dict[str, Any]] = json.loads((ROOT / "tests" / "oom_messages.json").read_text())
@@ -129,14 +130,82 @@ def test_version_2_of_control_groups_is_read(
     assert kills.limit() == 4096
 
 
+def test_a_container_sees_its_own_group_as_the_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "self").write_text("0::/\n")
+    (tmp_path / "memory.events").write_text("oom_kill 2\n")
+    (tmp_path / "memory.max").write_text("8192\n")
+    monkeypatch.setattr(kills, "MEMBERSHIP", tmp_path / "self")
+    monkeypatch.setattr(kills, "CGROUPS", tmp_path)
+    monkeypatch.setattr(kills, "MACHINE", tmp_path / "vmstat")
+    assert kills.counted().counts == {tmp_path / "memory.events": 2}
+    assert kills.limit() == 8192
+
+
+def words(answer: object, log: Path, since: int = 0) -> last_words.LastWords:
+    return last_words.of_process(answer, log, since=since)
+
+
 def test_only_the_last_process_is_read_from_a_log(tmp_path: Path) -> None:
     log = tmp_path / "train.log"
-    log.write_text("torch.OutOfMemoryError: CUDA out of memory.\n")
+    log.write_text(f"{CUDA}\n")
     before, size = kills.counted(), log.stat().st_size
     process = shell.start(["/bin/sh", "-c", "echo fine; exit 1"], env={}, log=log)
     done = shell.follow(process, log=log)
     assert shell.last_lines(log, since=size) == "fine"
-    assert failure.of_process("train", done, None, log, since=size, before=before) is None
-    again = failure.of_process("merge", done, None, log, since=0, before=before)
+    assert failure.of_process("train", done, words(None, log, size), log, before=before) is None
+    again = failure.of_process("merge", done, words(None, log), log, before=before)
     assert again
     assert "a GPU with more memory" in again.hint
+
+
+CUDA = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total"
+REPORT = (
+    "Root Cause (first observed failure):\n  host : n1\n  rank : 3 (local_rank: 3)\n"
+    "  exitcode : 1 (pid: 7)\n"
+)
+
+
+def raised(error: BaseException, cause: BaseException | None = None) -> dict[str, Any]:
+    """The answer of a process that ended with this exception."""
+    try:
+        raise error from cause
+    except BaseException as caught:
+        return probe.failure(caught)
+
+
+@pytest.mark.parametrize(
+    ("answer", "log", "kind"),
+    [
+        (raised(KeyError("input")), f"recovered from: {CUDA}", None),
+        (raised(KeyError("input")), f"{CUDA}\n{REPORT}", "gpu"),  # rank 0 was not the first
+        (raised(ValueError("inputs: why 'CUDA out of memory'?")), "", None),
+        (raised(ValueError("none"), cause=MemoryError()), "", "host"),
+        (raised(RuntimeError("NCCL error: unhandled cuda error")), f"[rank1]: {CUDA}", "gpu"),
+        (raised(EOFError()), "", None),
+        (raised(SystemExit(1)), "Error out of memory at line 88 in file x.cu", "gpu"),
+        (None, f"{CUDA}\r\n", "gpu"),
+        (None, f"{CUDA}\n" + "frame #1: of another rank\n" * 1900, "gpu"),
+        (None, "x" * 3000 + CUDA, "gpu"),
+        (None, "    except torch.OutOfMemoryError:\nhow do I fix MemoryError in pandas?", None),
+    ],
+)
+def test_the_exception_speaks_before_the_log(
+    tmp_path: Path, answer: object, log: str, kind: str | None
+) -> None:
+    file = tmp_path / "train.log"
+    file.write_bytes(b"\xff\xfe not text\n" + log.encode())
+    found = recognise(words(answer, file).evidence, 1)
+    assert (found.kind if found else None) == kind
+
+
+def test_other_programs_on_the_gpu_are_told(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    held = "Process 12 has 40.00 GiB memory in use. Process 7 has 1.00 GiB memory in use."
+    log.write_text(f"{CUDA} capacity of 79.15 GiB of which 1.06 GiB is free. {held}")
+    done = shell.Completed((), 1, 0.0)
+    found = failure.of_process("train", done, words(None, log), log, before=kills.counted())
+    assert found
+    assert "41.0 GiB are held by other programs" in found.message
+    assert "nvidia-smi" in found.hint

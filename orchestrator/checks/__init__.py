@@ -10,7 +10,7 @@ this machine is in `machine.py`, at the backend's environment in `packages.py`, 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from orchestrator.checks.batches import batch_search
+from orchestrator.checks.batches import batch_search, kto_pairs
 from orchestrator.checks.data import chat_template, data_formats, template_of_model
 from orchestrator.checks.length import evaluation, length_of_run, schedule
 from orchestrator.checks.method import adapter_and_base, learning_rate, numbers, prequantized
@@ -28,6 +28,7 @@ Check = Callable[[Recipe], Iterator[Finding]]
 CHECKS: tuple[Check, ...] = (
     length_of_run,
     batch_search,
+    kto_pairs,
     adapter_and_base,
     data_formats,
     chat_template,

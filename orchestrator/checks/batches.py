@@ -1,4 +1,4 @@
-"""Batches that do not stay what the recipe says (`FT248`)."""
+"""Batches that do not stay what the recipe says (`FT248`), or are too small (`FT249`)."""
 
 from collections.abc import Iterator
 
@@ -16,4 +16,17 @@ def batch_search(recipe: Recipe) -> Iterator[Finding]:
             "batch_search changes the effective batch, which on_oom: retry keeps",
             field="training.batch_search",
             fix="--set training.batch_search=false, or --set training.on_oom=stop",
+        )
+
+
+def kto_pairs(recipe: Recipe) -> Iterator[Finding]:
+    """KTO sets answers of a micro batch against one another; trl 1.9.0 refuses one row."""
+    training = recipe.training
+    if (recipe.backend, training.stage, training.micro_batch_size) == ("axolotl", "kto", 1):
+        yield Finding(
+            "FT249",
+            "error",
+            "KTO needs at least two rows in a forward pass",
+            field="training.micro_batch_size",
+            fix="--set training.micro_batch_size=2",
         )

@@ -1,5 +1,6 @@
 """`ft`: the command tree, and the one place that catches errors."""
 
+import io
 import os
 import signal
 import sys
@@ -67,6 +68,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # so it is in what a script starts with `&`; `kill -INT` must end a run there too
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    _open_streams()
     from orchestrator.ui import Lasting
 
     sys.stderr = cast("TextIO", Lasting(sys.stderr))
@@ -76,6 +78,24 @@ def main() -> None:
     except OSError:  # a pipe that nobody reads, a full disk
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Have all three streams, and none that some text cannot be written to.
+
+    A daemon may start us with streams closed: a lock or a socket would get their numbers, and be
+    lost in what we start. An old locale has no letters for what we print.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def run(arguments: list[str]) -> int:
@@ -102,7 +122,8 @@ def run(arguments: list[str]) -> int:
 
         if error.errno not in STORAGE:
             return _bug(error)
-        _report(unwritable(error, error.filename or "the output"), written=bool(error.filename))
+        place, doing = error.filename or "the output", "use" if error.filename else "write"
+        _report(unwritable(error, place, doing), written=bool(error.filename))
         return int(Exit.LAUNCH)
     except Exception as error:
         usage = getattr(error, "show", None)

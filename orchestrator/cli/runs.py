@@ -46,7 +46,7 @@ def opened(name: str, directory: Path) -> "Record":
 def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> None:
     """All runs, oldest first."""
     from orchestrator import ui
-    from orchestrator.errors import UsageError
+    from orchestrator.errors import LaunchError, UsageError
     from orchestrator.runs.jobs import live
     from orchestrator.runs.record import open_record, run_folders, summary
 
@@ -55,8 +55,10 @@ def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> N
     for root in run_folders(directory):
         try:
             record = open_record(root)
-            found.append({**summary(record), "status": live(record).status})
-        except UsageError:
+            now = live(record)
+            still = now.still.as_dict() if now.still else None
+            found.append({**summary(record), "status": now.status, "still": still})
+        except (UsageError, LaunchError):
             found.append({"id": root.name, "path": str(root), "status": "broken", "stage": "",
                           "recipe": "", "backend": "", "loss": None})  # fmt: skip
     if as_json:
@@ -71,7 +73,7 @@ def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> N
             (
                 run["id"],
                 f"[{STYLES.get(run['status'], 'cyan')}]{run['status']}[/]",
-                run["stage"],
+                _stage_now(run),
                 run["recipe"],
                 run["backend"],
                 f"{run['loss']:.3f}" if isinstance(run["loss"], float) else "",
@@ -79,6 +81,13 @@ def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> N
             for run in found
         ],
     )
+
+
+def _stage_now(run: dict[str, Any]) -> str:
+    from orchestrator.progress import duration
+
+    still = run.get("still")
+    return f"{run['stage']}, still for {duration(still['seconds'])}" if still else run["stage"]
 
 
 @app.command()
@@ -96,6 +105,7 @@ def show(run: Run, directory: Directory = Path("runs"), as_json: AsJson = False)
         "status": found.status,
         "reason": found.reason,
         "path": str(folder),
+        "still": found.still.as_dict() if found.still else None,
     }
     if as_json:
         ui.emit(document)
@@ -103,9 +113,17 @@ def show(run: Run, directory: Directory = Path("runs"), as_json: AsJson = False)
     ui.say(f"{record.layout.id}: {found.status}")
     if found.reason:
         ui.say(f"{'error' if found.status == 'failed' else 'why'}: {found.reason}")
+    _still(found)
     _stages(document)
     _attempts(document)
     ui.say(f"folder: {folder}")
+
+
+def _still(found: "Live") -> None:
+    from orchestrator import ui
+
+    if found.still:
+        ui.say(f"still: {found.still.text}; its log may say why (`ft runs logs`)")
 
 
 def _attempts(document: dict[str, Any]) -> None:
@@ -146,6 +164,7 @@ def _described(record: "Record", found: "Live") -> dict[str, Any]:
         "path": str(record.layout.root),
         "status": found.status,
         "reason": found.reason,
+        "still": found.still.as_dict() if found.still else None,
         "jobs": [
             {
                 **job,
@@ -172,6 +191,7 @@ def status(run: Run, directory: Directory = Path("runs"), as_json: AsJson = Fals
         ui.emit(_described(record, found))
         return
     ui.say(f"{record.layout.id}: {found.status}" + (f" ({found.reason})" if found.reason else ""))
+    _still(found)
     if found.jobs:
         ui.table(
             ("job", "what", "state", "nodes", "starts"),

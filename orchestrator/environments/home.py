@@ -18,12 +18,22 @@ CONFIG_VERSION = 1
 
 
 def home() -> Path:
-    """`$FT_HOME`, or the place where this system keeps the data of a user's programs."""
+    """`$FT_HOME`, or the place where this system keeps the data of a user's programs.
+
+    Raises:
+        BackendEnvironmentError: there is neither.
+    """
     if given := os.environ.get("FT_HOME"):
         return Path(given).expanduser().absolute()
     from platformdirs import user_data_dir
 
-    return Path(user_data_dir("ft"))
+    try:
+        return Path(user_data_dir("ft"))
+    except RuntimeError as error:
+        raise BackendEnvironmentError(
+            f"user {os.getuid()} has no home folder here, and HOME is not set",
+            hint="set HOME, or FT_HOME, to a folder that you may write to",
+        ) from error
 
 
 def environments_folder() -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import hardware, stages, ui, yaml_out
-from orchestrator.checkpoints import complete_checkpoints
+from orchestrator.checkpoints import checkpoints, complete_checkpoints
 from orchestrator.errors import LaunchError
 from orchestrator.files import write_atomic
 from orchestrator.memory import accuracy, planning
@@ -23,6 +23,8 @@ from orchestrator.oom.ladder import Step, climb
 from orchestrator.oom.shortage import OutOfMemory, Shortage, shown
 from orchestrator.plan import Plan, build
 from orchestrator.progress import StageDisplay
+from orchestrator.recipe import compare
+from orchestrator.recipe.load import load
 from orchestrator.recipe.models import Recipe
 from orchestrator.runs.record import Record
 
@@ -49,7 +51,7 @@ def train(
             continue
         if record.document.get("attempts"):
             seconds = round(time.monotonic() - begin, 3)
-            _note(record, {**attempt, "reason": None, "seconds": seconds})
+            _note(plan, record, {**attempt, "reason": None, "seconds": seconds})
         return plan, facts
 
 
@@ -62,7 +64,7 @@ def _again(plan: Plan, record: Record, attempt: Attempt, error: OutOfMemory) -> 
     shortage = error.shortage
     predicted = (accuracy.beside(plan, None) or {}).get("predicted", {}).get("total")
     failed = {"reason": shortage.text, **shortage.as_dict(), "predicted": predicted}
-    _note(record, {**attempt, **failed})
+    _note(plan, record, {**attempt, **failed})
     step = _step(plan, shortage) if plan.recipe.training.on_oom == "retry" else None
     if step is None:
         raise _last(plan, record, error, predicted)
@@ -70,13 +72,28 @@ def _again(plan: Plan, record: Record, attempt: Attempt, error: OutOfMemory) -> 
     return _take(plan, record, step, shortage, number)
 
 
-def _note(record: Record, values: Attempt) -> None:
-    """Complete the attempt that a step has begun, or begin and complete the first."""
+def _note(plan: Plan, record: Record, values: Attempt) -> None:
+    """Complete the attempt that a step has begun, or begin and complete one."""
     attempts = list(record.document.get("attempts") or [])
     if not attempts or "seconds" in attempts[-1]:
-        attempts.append({"change": []})
+        attempts.append(_unnoted(plan, len(attempts)))
     attempts[-1] = {**attempts[-1], **values}
     record.update(attempts=attempts)
+
+
+def _unnoted(plan: Plan, number: int) -> Attempt:
+    """The begin of an attempt whose step `ft` did not live to note: read off the kept recipe."""
+    kept = plan.layout.attempt(number)
+    if not (kept / "recipe.yaml").is_file():
+        return {"change": []}
+    before = compare.of_recipe("", load(kept / "recipe.yaml").recipe)
+    changes = {
+        found.field: found.right
+        for found in compare.differences(before, compare.of_recipe("", plan.recipe))
+        if found.field != "training.on_oom"
+    }
+    aside = [f"earlier checkpoints are in {kept}"] if (kept / "checkpoints").is_dir() else []
+    return {"change": list(Step(plan.recipe, changes, "").settings), "notes": aside}
 
 
 def _step(plan: Plan, shortage: Shortage) -> Step | None:
@@ -134,7 +151,7 @@ def _tell(shortage: Shortage, step: Step, notes: list[str]) -> None:
 
 def _put_aside(output: Path, folder: Path, why: str) -> list[str]:
     """Move checkpoints out of the way of a resume; nothing is deleted."""
-    found = sorted(output.glob("checkpoint-*"))
+    found = checkpoints(output)
     if not found:
         return []
     folder.mkdir(parents=True, exist_ok=True)

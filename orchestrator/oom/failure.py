@@ -1,9 +1,9 @@
 """A stage's process that memory has ended, as the error of it."""
 
 from pathlib import Path
-from typing import Any
 
 from orchestrator import shell
+from orchestrator.last_words import LastWords
 from orchestrator.oom import kills
 from orchestrator.oom.advice import elsewhere
 from orchestrator.oom.kills import Kills
@@ -11,19 +11,18 @@ from orchestrator.oom.shortage import OutOfMemory, recognise
 
 
 def of_process(
-    stage: str, done: shell.Completed, answer: Any, log: Path, *, since: int, before: Kills
+    stage: str, done: shell.Completed, words: LastWords, log: Path, *, before: Kills
 ) -> OutOfMemory | None:
     """The error of a process that has failed; None if memory was not the cause.
 
-    `since` is where its part of the log begins, `before` what the kernel had counted by then.
+    `before` is what the kernel had counted when it was started.
     """
-    said = answer.get("error", {}) if isinstance(answer, dict) else {}
-    text = shell.last_lines(log, 2000, since=since)
-    text = f"{said.get('type', '')}: {said.get('message', '')}\n{text}"
     killed = kills.counted().since(before)
-    shortage = recognise(text, done.exit_code, kills=killed, limit=kills.limit())
+    shortage = recognise(words.evidence, done.exit_code, kills=killed, limit=kills.limit())
     if shortage is None:
         return None
     ways = "" if stage == "train" else f"{elsewhere(shortage.kind)}\n"
+    if shortage.amounts.others:
+        ways += "end the other programs on this GPU (`nvidia-smi` lists them)\n"
     hint = f"{ways}whole log: {log}"
     return OutOfMemory(f"{stage}: {shortage.text}", shortage, hint=hint, detail=done.tail)

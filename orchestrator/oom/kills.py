@@ -52,7 +52,10 @@ def _files() -> Iterator[Path]:
 
 
 def _folders() -> Iterator[Path]:
-    """Our memory control groups and those that they are in, whichever version is mounted."""
+    """Our memory control groups and those that they are in, whichever version is mounted.
+
+    In a container the mounted root is the container's own group, which has a limit and counts.
+    """
     for line in _read(MEMBERSHIP).splitlines():
         _, controllers, path = line.split(":", 2)
         roots = {"": (CGROUPS, CGROUPS / "unified"), "memory": (CGROUPS / "memory",)}
@@ -61,6 +64,7 @@ def _folders() -> Iterator[Path]:
             while folder != root:
                 yield folder
                 folder = folder.parent
+            yield root
 
 
 def _value(file: Path, name: str) -> int | None:

@@ -64,5 +64,7 @@ def differences(before: Recipe, after: Recipe, processes: int) -> Iterator[str]:
         yield "the last step of an epoch is filled up with fewer rows of its start"
     if old.evaluate not in (None, "never"):
         yield "the loss of an evaluation is averaged over smaller batches"
+    if old.stage == "kto":
+        yield "KTO: the mean that answers are set against is taken over fewer rows"
     if before.adapter.dropout or old.neftune_alpha:
         yield "dropout and noise draw other numbers"

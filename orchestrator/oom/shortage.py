@@ -2,6 +2,7 @@
 
 Each pattern is a text that a library, the kernel or Slurm prints; recorded ones are in
 `tests/oom_messages.json`. The first that matches speaks, so those that quote another come first.
+They are as long as the message is: a question about `CUDA out of memory` may be in the data.
 """
 
 import re
@@ -24,13 +25,15 @@ CAUSES: Mapping[Kind, str] = {
 }
 
 PATTERNS: tuple[tuple[Kind, str], ...] = (
-    ("kernel", r"out of resource: shared memory"),
+    ("kernel", r"out of resource: (?:shared memory|triton)"),
     ("shared", r"killed by signal: Bus error|insufficient shared memory \(shm\)|"
-               r"unable to (?:write to file|allocate shared memory).*(?:torch_|shm)"),
+               r"unable to (?:write to file|allocate shared memory).*(?:torch_|shm)|"
+               r"while creating shared memory segment|No space left on device: '/dev/shm"),
     ("workers", r"DataLoader worker \(pid[^)]*\) is killed by signal: Killed"),
     ("pinned", r"pin_memory[^\n]*\n(?:[^\n]*\n){0,4}[^\n]*(?:CUDA|HIP) error: out of memory|"
                r"cudaHostAlloc[^\n]*(?:out of memory|failed)|cudaErrorHostMemory"),
-    ("gpu", r"(?:CUDA|HIP|XPU) out of memory|torch\.(?:cuda\.)?OutOfMemoryError|"
+    ("gpu", r"(?:CUDA|HIP|XPU|NPU|MPS backend) out of memory\b[^\n]*Tried to allocate|"
+            r"MPS backend out of memory|OutOfMemoryError: Allocation on device|"
             r"(?:CUDA|HIP) error: out of memory|cudaErrorMemoryAllocation|hipErrorOutOfMemory|"
             r"(?:CUBLAS|CUSOLVER|CUSPARSE|CUDNN|HIPBLAS|ROCBLAS)_STATUS_ALLOC_FAILED|"
             r"Error out of memory at line \d+ in file|Cuda failure 2? ?'out of memory'|"
@@ -38,7 +41,8 @@ PATTERNS: tuple[tuple[Kind, str], ...] = (
     ("killed", r"[Dd]etected \d+ oom[-_ ]kill event|task[s]? [\d,-]+: Out Of Memory|"
                r"\bOUT_OF_MEMORY\b|OOMKilled|Memory cgroup out of memory: Kill"),
     ("host", r"DefaultCPUAllocator: (?:not enough memory|can't allocate|out of memory)|"
-             r"\b(?:_?Array)?MemoryError\b|std::bad_alloc|[Cc]annot allocate memory"),
+             r"(?m:^(?:\[\w+\]:\s*)?[\w.]*MemoryError\b(?::|$))|Caught MemoryError in|"
+             r"std::bad_alloc|[Cc]annot allocate memory|memory allocation of \d+ bytes failed"),
 )  # fmt: skip
 
 ENDED_BY_KILL = (
@@ -55,13 +59,18 @@ TRIED = (
     rf"[Tt]ried to allocate {_SIZE}",
     rf"Unable to allocate {_SIZE} for an array",
     rf"Failed to CUDA calloc {_SIZE}",
-    r"shared memory, Required: (\d+)()",
+    r"(?:malloc|realloc) of size (\d+)()",
+    r"memory allocation of (\d+)() bytes failed",
+    r"memory segment \S+ \(size (\d+)()\)",
+    r"out of resource: [\w ]+,? Required: (\d+)()",
 )
 TOTAL = (
     rf"total capac(?:i)?ty of {_SIZE}",
     rf"{_SIZE} total capacity",
-    r"Hardware limit(?:ation)?: (\d+)()",
+    r"Hardware limit(?:ation)?: ?(\d+)()",
 )
+OTHERS = re.compile(rf"Process \d+ has {_SIZE} memory in use")
+"""Other programs on the same GPU, as torch 2.1 and later name them."""
 FREE = (rf"of which {_SIZE} (?:is|are) free", rf"; {_SIZE} free;")
 LARGEST = 1 << 50
 """Above it, a number in a message is an overflow of the driver's counters."""
@@ -69,11 +78,12 @@ LARGEST = 1 << 50
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """Bytes, as far as a message tells: asked for, there in all, and free."""
+    """Bytes, as far as a message tells: asked for, there in all, free, and held by others."""
 
     tried: int | None = None
     total: int | None = None
     free: int | None = None
+    others: int | None = None
 
     @property
     def text(self) -> str:
@@ -85,6 +95,8 @@ class Amounts:
             parts.append(f"{shown(self.free)} of {shown(self.total)} were free")
         elif self.total is not None:
             parts.append(f"there are {shown(self.total)}")
+        if self.others:
+            parts.append(f"{shown(self.others)} are held by other programs on it")
         return ", ".join(parts)
 
 
@@ -135,16 +147,22 @@ def recognise(
 
 def read_amounts(text: str) -> Amounts:
     """The first amounts of each kind in a message."""
-    return Amounts(_first(TRIED, text), _first(TOTAL, text), _first(FREE, text))
+    message = text.partition("\n\n")[0]
+    others = sum(_bytes(found) for found in OTHERS.finditer(message))
+    return Amounts(_first(TRIED, text), _first(TOTAL, text), _first(FREE, text), others or None)
 
 
 def _first(patterns: tuple[str, ...], text: str) -> int | None:
     for pattern in patterns:
         found = re.search(pattern, text)
         if found:
-            number = int(float(found[1]) * UNITS.get(found[2], 1))
+            number = _bytes(found)
             return number if number < LARGEST else None
     return None
+
+
+def _bytes(found: re.Match[str]) -> int:
+    return int(float(found[1]) * UNITS.get(found[2], 1))
 
 
 def shown(size: int) -> str:

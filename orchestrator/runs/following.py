@@ -11,6 +11,7 @@ from orchestrator.runs.record import Record, open_record
 
 EVERY = 0.5
 ASK_EVERY = 5.0
+CHUNK = 1 << 20
 
 
 def log_files(record: Record, what: str | None) -> list[Path]:
@@ -39,14 +40,14 @@ def print_logs(files: list[Path]) -> None:
     found = [file for file in files if file.is_file()]
     for file in found:
         if len(found) > 1:
-            print_text(f"==> {file.name} <==\n")
-        print_text(file.read_text("utf-8", errors="replace"))
+            _print(f"==> {file.name} <==\n".encode())
+        _print_from(file, 0)
 
 
-def print_text(text: str) -> None:
-    """Output of other programs, as it is."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _print(output: bytes) -> None:
+    """Output of other programs, as it is: whatever its encoding, with the bars of its progress."""
+    sys.stdout.buffer.write(output)
+    sys.stdout.buffer.flush()
 
 
 def follow_logs(record: Record, files: list[Path]) -> None:
@@ -67,10 +68,11 @@ def follow_logs(record: Record, files: list[Path]) -> None:
 
 def _print_from(file: Path, position: int) -> int:
     try:
-        with file.open("rb") as handle:
-            handle.seek(position)
-            chunk = handle.read()
+        handle = file.open("rb")
     except OSError:
         return position
-    print_text(chunk.decode("utf-8", "replace"))
-    return position + len(chunk)
+    with handle:
+        handle.seek(position)
+        while chunk := handle.read(CHUNK):
+            _print(chunk)
+        return handle.tell()

@@ -6,7 +6,7 @@ decides. Once no job will write any more, what was found is put into the record,
 forgets.
 """
 
-import contextlib
+import dataclasses
 import os
 import signal
 import time
@@ -17,8 +17,10 @@ from orchestrator.clusters.prelude import Stop
 from orchestrator.errors import Exit, JobError, LaunchError, UsageError
 from orchestrator.launchers import queue
 from orchestrator.launchers.queue import JobState
+from orchestrator.runs import stillness
 from orchestrator.runs.lock import holder, is_locked, locked
 from orchestrator.runs.record import Record, Status, now, open_record
+from orchestrator.runs.stillness import Still
 
 FINAL = frozenset({"done", "failed", "cancelled", "timeout"})
 ACTIVE = frozenset({"queued", "running"})
@@ -43,11 +45,12 @@ STOPPED = {
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A run now: its status, why, and its jobs as Slurm knows them."""
+    """A run now: its status, why, its jobs as Slurm knows them, and whether it stands still."""
 
     status: Status
     reason: str
     jobs: tuple[tuple[dict[str, Any], JobState | None], ...]
+    still: Still | None = None
 
 
 def jobs_of(record: Record) -> list[dict[str, Any]]:
@@ -62,6 +65,13 @@ def live(record: Record, *, every_job: bool = False) -> Live:
     Only the first job that is not done is asked about, unless `every_job` is wanted: a list of runs
     must not cost a call of Slurm for each job that ever was.
     """
+    found = _live(record, every_job)
+    if found.status != "running":
+        return found
+    return dataclasses.replace(found, still=stillness.of(record))
+
+
+def _live(record: Record, every_job: bool) -> Live:
     jobs = jobs_of(record)
     if not jobs:
         return _here(record)
@@ -212,7 +222,7 @@ def end(record: Record) -> Live:
     """End a run, and return what it ended as; one that has ended is left as it is.
 
     Raises:
-        UsageError: it runs on another machine.
+        UsageError: it runs on another machine, or is another user's.
         JobError: Slurm cannot cancel, or the run does not end.
     """
     found = live(record, every_job=True)
@@ -239,5 +249,12 @@ def _interrupt(record: Record) -> None:
             hint="cancel it there, or press Ctrl-C where it runs",
         )
     if found.alive:
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.kill(found.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+        except PermissionError as error:
+            raise UsageError(
+                f"process {found.pid}, which works on {record.layout.id}, is another user's",
+                hint="who started it can cancel it",
+            ) from error

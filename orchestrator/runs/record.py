@@ -168,10 +168,15 @@ def open_record(root: Path) -> Record:
     """
     layout = RunLayout(root.resolve())
     document = read_json(layout.record)
-    recovered = not isinstance(document, dict)
+    recovered = not _is_record(document)
     if recovered:
         document = read_json(layout.record_before)
-    if not isinstance(document, dict):
+    if not _is_record(document):
+        if layout.root.exists() and not os.access(layout.root, os.R_OK | os.X_OK):
+            raise UsageError(
+                f"the run {layout.root} cannot be read: permission denied",
+                hint=f"it is {_owner(layout.root)}'s, who can open it to you with chmod",
+            )
         if layout.record.is_file():
             raise UsageError(
                 f"the record {layout.record} cannot be read",
@@ -181,15 +186,40 @@ def open_record(root: Path) -> Record:
     return Record(layout, believing_markers(document, layout), recovered)
 
 
+def _is_record(document: Any) -> bool:
+    """Whether it is of a shape that can be worked with, whichever ft wrote it."""
+    stages = document.get("stages", {}) if isinstance(document, dict) else None
+    return isinstance(stages, dict) and all(isinstance(s, dict) for s in stages.values())
+
+
+def _owner(root: Path) -> str:
+    try:
+        return root.owner()
+    except (KeyError, OSError):  # a user whom this system does not know
+        return "another user"
+
+
 def find_run(name: str, directory: Path) -> Path | None:
-    """A run by path, by folder name or by the end of its name (its id); None if there is none."""
+    """A run by path, by folder name or by the end of its name (its id); None if there is none.
+
+    Raises:
+        UsageError: several end so.
+    """
     path = Path(name)
     if _is_run(path):
         return path.resolve()
-    matches = [root for root in run_folders(directory) if root.name == name]
-    matches = matches or [r for r in run_folders(directory) if r.name.endswith(f"-{name}")]
+    if _is_run(directory / name):
+        return (directory / name).resolve()
+    roots = run_folders(directory)
     if name == "latest":
-        matches = run_folders(directory)[-1:]
+        matches = [root for root in roots if os.access(root, os.R_OK | os.X_OK)][-1:]
+    else:
+        matches = [root for root in roots if root.name.endswith(f"-{name}")]
+    if len(matches) > 1:
+        raise UsageError(
+            f"several runs end with {name!r}: {', '.join(root.name for root in matches)}",
+            hint="name one of them in full",
+        )
     return matches[0].resolve() if matches else None
 
 
@@ -202,7 +232,10 @@ def run_folders(directory: Path) -> list[Path]:
 
 def _is_run(root: Path) -> bool:
     layout = RunLayout(root)
-    return layout.record.is_file() or layout.record_before.is_file()
+    try:
+        return layout.record.is_file() or layout.record_before.is_file()
+    except PermissionError:  # somebody else's: by its name
+        return bool(re.match(r"\d{8}-\d{6}-", root.name))
 
 
 def readable_runs(directory: Path) -> Iterator[Record]:

@@ -21,7 +21,7 @@ import pytest
 from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check, has_errors
 from orchestrator.environments import registry
-from orchestrator.environments.environment import find
+from orchestrator.environments.environment import find, process_environment
 from orchestrator.recipe.load import load
 from orchestrator.recipe.sources import shipped
 from orchestrator.smoke import STEPS
@@ -118,6 +118,16 @@ def wait_for(
             return value
         time.sleep(0.05)
     raise AssertionError("waited in vain")
+
+
+def in_environment(backend: str, *argv: str | Path) -> subprocess.CompletedProcess[str]:
+    """A script in the backend's environment."""
+    environment = find(backend)
+    return subprocess.run(
+        [str(environment.python), *map(str, argv)],
+        env=process_environment(environment, offline=True, extra={"OMP_NUM_THREADS": "1"}),
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
 
 
 def processes_of(run: Path) -> list[int]:

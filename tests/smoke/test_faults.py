@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.metrics import Tail
+from orchestrator.setup_run import PROBE
 from tests.helpers import write_recipe
-from tests.smoke.contract import Place, processes_of, record, wait_for
+from tests.smoke.contract import Place, in_environment, processes_of, record, wait_for
 from tests.standin.program import fill
 
 STEPS, SAVE = 60, 5
@@ -165,3 +166,11 @@ def test_then_it_is_done_and_nothing_was_lost(training: Training) -> None:
         (run / "adapter" / f"checkpoint-{STEPS}" / "ft-checkpoint.json").read_text()
     )
     assert {"adapter_model.safetensors", "optimizer.pt", "rng_state_1.pth"} <= set(listed["files"])
+
+
+def test_early_stopping_goes_on_where_it_was(tmp_path: Path) -> None:
+    driver = Path(__file__).with_name("patience_driver.py")
+    done = in_environment("llamafactory", driver, PROBE.parent, tmp_path)
+    line = next((x for x in done.stdout.splitlines() if x.startswith("FOUND ")), done.stderr)
+    # killed after its end, it makes one step more, and has the best model all the same
+    assert json.loads(line.removeprefix("FOUND ")) == [6, 6, 6, 7]

@@ -24,7 +24,7 @@ from orchestrator.launchers import local
 from orchestrator.setup_run import PROBE
 from tests.helpers import ROOT
 from tests.smoke.batch import make_twins
-from tests.smoke.contract import Place, losses, processes_of, record, wait_for
+from tests.smoke.contract import Place, in_environment, losses, processes_of, record, wait_for
 
 pytestmark = pytest.mark.backend
 
@@ -56,16 +56,6 @@ SPREADS: dict[str, dict[str, Any]] = {
     "fsdp": {"strategy": "fsdp", "gpus": 2, "fsdp.version": 2},
     "zero3-offload": {"strategy": "deepspeed", "gpus": 2, "zero_stage": 3, "offload": "all"},
 }
-
-
-def in_environment(backend: str, *argv: str | Path) -> subprocess.CompletedProcess[str]:
-    """A script in the backend's environment."""
-    environment = find(backend)
-    return subprocess.run(
-        [str(environment.python), *map(str, argv)],
-        env=process_environment(environment, offline=True, extra={"OMP_NUM_THREADS": "1"}),
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
 
 
 class ShardingContract:

@@ -67,7 +67,7 @@ def train(request: dict[str, Any], orders: dict[str, Any]) -> dict[str, Any]:
     obey(orders, output, steps + 1)
     adapter(output)
     copied(HERE / "world" / "tokenizer", output)
-    return {"global_step": steps, "max_steps": steps, "world_size": 1}
+    return {"global_step": steps, "max_steps": orders.get("of", steps), "world_size": 1}
 
 
 def merge(request: dict[str, Any], orders: dict[str, Any]) -> dict[str, Any]:

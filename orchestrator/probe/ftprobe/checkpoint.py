@@ -39,6 +39,7 @@ def rotate_by_step() -> None:
     trainer.rotate_checkpoints = ByStep(rotate)
 
 
+@functools.cache  # torch cannot sort two of the same priority
 def know_numbered_cpus() -> None:
     """Let checkpoints be loaded onto ``cpu:0``, ``cpu:1``.
 

@@ -28,11 +28,14 @@ from .tasks import perform
 
 EXIT_EXPECTED = 3
 EXIT_DEFECT = 1
+TRACE = 20_000
+"""Characters of a traceback that are handed on."""
 
 
 def failure(error: BaseException) -> dict[str, Any]:
     """What the result file says about a failure."""
-    described = {"type": type(error).__name__, "message": str(error)}
+    trace = "".join(traceback.format_exception(error))[-TRACE:]
+    described = {"type": type(error).__name__, "message": str(error), "traceback": trace}
     if isinstance(error, ProbeError):
         described["hint"] = error.hint
     return {"error": described}

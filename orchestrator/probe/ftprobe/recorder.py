@@ -6,13 +6,17 @@ substitute: axolotl 0.19.0 prints losses as four-digit strings and leaves no tra
 behind, llamafactory 0.9.5 writes other names.
 """
 
+import contextlib
 import json
+import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .checkpoint import know_numbered_cpus, list_files, rotate_by_step
+from .patience import keep_patience
 from .request import Result, rank
 
 NUMBERS = ("loss", "learning_rate", "grad_norm")
@@ -62,13 +66,17 @@ class Recorder:
         """Append one line and let it reach the file at once: a reader follows it live.
 
         The file is opened for each line, so a line is either there or not when the process is
-        killed, and nothing is held open across a fork.
+        killed, and nothing is held open across a fork. Where it cannot be written (a full disk, a
+        server that is away for a moment), the line is lost, and not the training.
         """
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(event) + "\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            append_line(self.path, json.dumps(event))
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the log may be on the same disk
+                print(f"ft: an event was not recorded: {error}", file=sys.stderr)
 
     def record(
         self,
@@ -128,6 +136,15 @@ class Recorder:
             "peak_memory": self.peak or peak_memory(),
             "runtime_seconds": self.ended - (self.started or self.ended),
         }
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line; one that was cut short before it does not take it along."""
+    with path.open("a+b") as stream:
+        if stream.seek(0, os.SEEK_END):
+            stream.seek(-1, os.SEEK_END)
+            line = line if stream.read(1) == b"\n" else f"\n{line}"
+        stream.write(f"{line}\n".encode())
 
 
 def peak_memory() -> dict[str, int | None]:
@@ -281,6 +298,7 @@ def callback(recorder: Recorder) -> Any:
 
     rotate_by_step()
     know_numbered_cpus()
+    keep_patience()
 
     class Record(TrainerCallback):  # type: ignore[misc]
         """One method per trainer event."""

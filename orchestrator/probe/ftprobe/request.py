@@ -50,6 +50,9 @@ def write_json(path: Path, value: object) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump(value, stream, ensure_ascii=False, indent=1, allow_nan=True)
             stream.write("\n")
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)  # as any other file: others may go on with the run
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink()

@@ -25,6 +25,8 @@ Stage = Literal[
     "pretrain", "sft", "dpo", "kto", "orpo", "reward", "process_reward", "ppo", "grpo", "gdpo",
     "ebft",
 ]  # fmt: skip
+REWARDED: tuple[Stage, ...] = ("ppo", "grpo", "gdpo", "ebft")
+"""Stages that learn from rewards for what the model itself has written."""
 
 
 class Training(Section):
