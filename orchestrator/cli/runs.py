@@ -171,7 +171,7 @@ def status(run: Run, directory: Directory = Path("runs"), as_json: AsJson = Fals
     if as_json:
         ui.emit(_described(record, found))
         return
-    ui.say(f"{record.layout.id}: {found.status}" + (f" ({found.reason})" if found.reason else ""))
+    ui.say(f"{record.layout.id}: {found}")
     if found.jobs:
         ui.table(
             ("job", "what", "state", "nodes", "starts"),
@@ -224,7 +224,7 @@ def cancel(run: Run, directory: Directory = Path("runs"), as_json: AsJson = Fals
     if as_json:
         ui.emit(_described(record, found))
     else:
-        ui.say(f"{record.layout.id}: {found.status}")
+        ui.say(f"{record.layout.id}: {found}")
 
 
 @app.command()
@@ -242,13 +242,12 @@ def wait(
 
     json_mode(as_json)
     record = opened(run, directory)
-    found = wait_for(record, timeout)
+    found = wait_for(record, timeout, lambda words: ui.note(f"{record.layout.id}: {words}"))
     record = opened(run, directory)
     if as_json:
         ui.emit(_described(record, found))
     else:
-        reason = f" ({found.reason})" if found.reason else ""
-        ui.say(f"{record.layout.id}: {found.status}{reason}")
+        ui.say(f"{record.layout.id}: {found}")
     raise typer.Exit(exit_code(record, found.status))
 
 
