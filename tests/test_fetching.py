@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,7 +50,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     data = HubRepository(
         {"train.jsonl": ROWS, "README.md": b"---\n---\n", ".gitattributes": b"x"}, "d" * 40
     )
-    with serving({"models/user/tiny": model, "datasets/user/words": data}) as server:
+    onnx = HubRepository({"config.json": CONFIG, "model.onnx": WEIGHTS})
+    with serving(
+        {"models/user/tiny": model, "models/user/onnx": onnx, "datasets/user/words": data}
+    ) as server:
         template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -140,6 +144,36 @@ def test_a_file_that_is_cut_later_is_found_and_mended(hub: Hub) -> None:
     assert weights.read_bytes() == WEIGHTS
 
 
+def test_a_disk_that_is_full_is_no_fault_of_the_hub(hub: Hub, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", **{"model.base": "user/tiny"})
+    done = ft("fetch", recipe, "--on", "slurm-generic",
+              before=["bash", "-c", 'ulimit -f 4000; exec "$@"', "-"], cwd=tmp_path,
+              **hub.environ(tmp_path / "home"))  # fmt: skip
+    assert (done.code, "cannot be kept in" in done.err) == (4, True), done.err
+    assert "File too large" in done.err
+    assert "the network" not in done.err
+
+
+def test_what_others_have_fetched_is_used_where_nothing_can_be_written(hub: Hub) -> None:
+    fetch(MODEL)
+    receipts = Path(constants.HF_HUB_CACHE) / "models--user--tiny" / "ft"
+    shutil.rmtree(receipts)
+    receipts.write_text("not a folder")
+    hub.served.clear()
+    assert len(fetch(MODEL).files) == 3
+    assert hub.served == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "HF_TOKEN"), (429, "wait some minutes"), (503, "a fault")]
+)
+def test_answers_of_the_hub_have_a_way_out(hub: Hub, status: int, words: str) -> None:
+    hub.repositories["models/user/tiny"].status = status
+    with pytest.raises(BackendEnvironmentError) as e:
+        fetch(MODEL)
+    assert words in e.value.hint
+
+
 @pytest.mark.parametrize(
     ("repository", "words"),
     [
@@ -147,6 +181,7 @@ def test_a_file_that_is_cut_later_is_found_and_mended(hub: Hub) -> None:
         (Repository("model", "user/tinny"), "the hub has no model user/tinny, or it is private"),
         (Repository("dataset", "user/x"), "the hub has no dataset user/x"),
         (Repository("dataset", "user/words", None, ("*.csv",)), r"words has no \*.csv"),
+        (Repository("model", "user/onnx"), "the model user/onnx has no weights that transformers"),
     ],
 )
 def test_refusals_say_what_is_not_there(hub: Hub, repository: Repository, words: str) -> None:

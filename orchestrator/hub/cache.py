@@ -103,7 +103,7 @@ def find(repository: Repository) -> Snapshot | None:
     folder = home / "snapshots" / commit
     files = receipt(repository, commit)
     if files:
-        whole = all(_size(folder / file.path) == file.size for file in files)
+        whole = all(size(folder / file.path) == file.size for file in files)
     else:
         broken_off = _begun_file(repository, commit).exists() or any(
             home.glob("blobs/*.incomplete")
@@ -148,7 +148,7 @@ def differing(folder: Path, files: Iterable[RemoteFile]) -> list[RemoteFile]:
     return [
         file
         for file in files
-        if _size(folder / file.path) != file.size or digest(folder / file.path, file) != file.digest
+        if size(folder / file.path) != file.size or digest(folder / file.path, file) != file.digest
     ]
 
 
@@ -179,7 +179,7 @@ def place(snapshot: Snapshot, source: Path) -> Snapshot:
     folder = home / "snapshots" / snapshot.commit
     for file in snapshot.files:
         blob, link = home / "blobs" / file.digest, folder / file.path
-        if _size(blob) != file.size:
+        if size(blob) != file.size:
             put(source / file.path, blob)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
@@ -206,7 +206,8 @@ def put(source: Path, target: Path) -> None:
     partial.replace(target)
 
 
-def _size(path: Path) -> int | None:
+def size(path: Path) -> int | None:
+    """Bytes of a file; None if there is none."""
     try:
         return path.stat().st_size
     except OSError:

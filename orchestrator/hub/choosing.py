@@ -30,17 +30,23 @@ INDEX = re.compile(r"[^/]+\.(?P<format>safetensors|bin|h5|msgpack)\.index\.json"
 def of_model(paths: Iterable[str]) -> list[str]:
     """The files of a model that training needs: one format of weights and what is beside them."""
     known = sorted(paths)
-    weights: list[str] = []
-    for form in WEIGHTS:
-        weights = [path for path in known if form.fullmatch(path)]
-        if weights:
-            break
+    weights = weights_of(known)
     suffix = PurePosixPath(weights[0]).suffix[1:] if weights else ""
     return [
         path
         for path in known
         if path in weights or (_is_beside(path) and _index_of(path) in ("", suffix))
     ]
+
+
+def weights_of(paths: Iterable[str]) -> list[str]:
+    """The weights of a model, in the format that transformers would load; empty if it has none."""
+    known = sorted(paths)
+    for form in WEIGHTS:
+        weights = [path for path in known if form.fullmatch(path)]
+        if weights:
+            return weights
+    return []
 
 
 def _is_beside(path: str) -> bool:
