@@ -19,6 +19,7 @@ from orchestrator.files import read_json, write_json
 
 Kind = Literal["model", "dataset"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DEFAULT_REVISION = "main"
 
 
@@ -183,7 +184,10 @@ def place(snapshot: Snapshot, source: Path) -> Snapshot:
             put(source / file.path, blob)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(blob, link.parent))
+        try:
+            link.symlink_to(os.path.relpath(blob, link.parent))
+        except OSError:  # a file system without links
+            put(blob, link)
     revision = snapshot.repository.revision or DEFAULT_REVISION
     if not COMMIT.fullmatch(revision):
         reference = home / "refs" / revision
