@@ -133,7 +133,8 @@ def _local_files(
     own = recipe.distributed.deepspeed_file
     if own and (file := local_path(own, beside)):
         yield ("distributed", "deepspeed_file"), _copied(str(file), folder, f"files/{file.name}")
-    yield ("output", "directory"), Path(recipe.output.directory).name
+    runs = Path(recipe.output.directory).name
+    yield ("output", "directory"), "runs" if runs in ("", "..") else runs
 
 
 def _copied(source: str, folder: Path, name: str) -> str:
