@@ -131,9 +131,9 @@ def test_what_is_no_bundle_is_not_taken_for_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no bundle"):
         manifest.read(tmp_path)
     (tmp_path / "mine.txt").write_text("x")
-    for place in (tmp_path, tmp_path / "mine.txt"):
+    for taken in (tmp_path, tmp_path / "mine.txt"):
         with pytest.raises(UsageError, match="something else than a bundle"):
-            manifest.begin(place)
+            manifest.begin(taken)
     path = {"path": "../../evil", "size": 1, "sha256": "0"}
     write_json(tmp_path / "manifest.json", {
         "version": 1, "ft": "0", "made": "", "recipe": "r", "backend": "axolotl",
