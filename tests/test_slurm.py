@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.backends.base import Target
+from orchestrator.clusters import check
 from orchestrator.clusters.load import load_cluster
 from orchestrator.clusters.profile import Cluster
 from orchestrator.clusters.site import Site
@@ -269,10 +270,18 @@ def test_states_are_asked_of_whoever_still_knows(
 
 def test_refusals_are_slurms_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "sbatch: error: Batch job submission failed: Invalid account or account/partition"
-    answers(tmp_path, monkeypatch, sbatch=f"echo '{said}' >&2; exit 1")
+    why = "sbatch: error: lab rule 7: name an account"
+    answers(tmp_path, monkeypatch, sbatch=f"printf '%s\\n' '{why}' '{said}' >&2; exit 1")
     with pytest.raises(JobError, match=r"^Slurm refuses x.sh: Invalid account or") as caught:
         queue.submit(tmp_path / "x.sh")
     assert caught.value.exit_code == 9
+    assert "lab rule 7" in caught.value.detail
+    ping = "echo 'Slurmctld(primary) at a is DOWN'; echo 'Slurmctld(backup1) at b is UP'; exit 1"
+    answers(tmp_path, monkeypatch, scontrol=ping, squeue="", scancel="", srun="")
+    found = {result.name: result for result in check.look(Cluster(), ())}
+    assert found["controller"].level == "ok"
+    assert found["one-task jobs"].level == "error"
+    assert "lab rule 7: name an account; error: Batch job" in found["one-task jobs"].detail
 
 
 def test_options_of_a_cluster_need_one() -> None:

@@ -108,6 +108,7 @@ def submit(script: Path, *, after: str | None = None, hold: bool = False) -> str
     if code or not found:
         raise JobError(
             f"Slurm refuses {script.name}: {_said(error or out)}",
+            detail=error.strip() if len(error.strip().splitlines()) > 1 else "",  # a site's words
             hint="compare the cluster profile with `sinfo` and your account: `ft cluster check`",
             where=str(script),
         )
