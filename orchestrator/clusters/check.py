@@ -85,9 +85,9 @@ def _bad(name: str, code: str, message: str, fix: str, level: str = "error") -> 
 
 def _controller() -> Result:
     try:
-        code, out, error = shell.capture(["scontrol", "ping"], env=queue.environment(), timeout=30)
+        _, out, error = shell.capture(["scontrol", "ping"], env=queue.environment(), timeout=30)
     except LaunchError as failure:
-        code, out, error = 1, "", failure.message
+        out, error = "", failure.message
     up = [line for line in out.splitlines() if re.search(r"\b(is|are) .*\bUP\b", line)]
     if up:  # one of them is enough, whatever the others do
         return Result("controller", up[0])
