@@ -1,7 +1,6 @@
 """Cluster profiles: strict, with places; found by name; their prelude is a safe bash text."""
 
 import os
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from orchestrator.clusters.load import cluster_names, load_cluster
 from orchestrator.clusters.profile import Cluster, seconds
 from orchestrator.errors import UsageError
 from orchestrator.findings import RecipeError
-from orchestrator.launchers import slurm
 from tests.helpers import ft
 
 TEXT = st.text(
@@ -87,15 +85,14 @@ def test_mistakes_have_a_place_and_words(tmp_path: Path, text: str, code: str, w
 @settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(root=TEXT, value=TEXT, prefix=TEXT, reservation=TEXT.filter(bool))
+@given(root=TEXT, value=TEXT, prefix=TEXT)
 def test_what_a_profile_says_reaches_the_job_as_it_is(
-    tmp_path: Path, root: str, value: str, prefix: str, reservation: str
+    tmp_path: Path, root: str, value: str, prefix: str
 ) -> None:
     """Every legal text, through the script's own shell."""
     scratch = tmp_path / "s" / (root.replace("/", "").strip(".") or "x")
     cluster = Cluster.model_validate({
         "scratch": str(scratch), "exports": {"X": value},
-        "sbatch": [f"--reservation={reservation}"],
         "environment": {"axolotl": {"prefix": f"/{prefix}"}},
     })  # fmt: skip
     shown = 'printf "%s\\0" "$X" "$FT_AXOLOTL_PREFIX" "$HF_HOME" "$TMPDIR"'
@@ -103,8 +100,6 @@ def test_what_a_profile_says_reaches_the_job_as_it_is(
     assert (done.returncode, done.stderr) == (0, "")
     said = done.stdout.split("\0")[:-1]
     assert said == [value, f"/{prefix}", f"{scratch}/hf", f"{scratch}/tmp/7"]
-    line = slurm.directives([("reservation", reservation)])[0]
-    assert shlex.split(line, comments=False) == ["#SBATCH", f"--reservation={reservation}"]
 
 
 def test_names_are_found_in_order_and_guessed(

@@ -30,6 +30,10 @@ ENDED = frozenset(
 """All that Slurm ends a job as. A word that is in neither list, of a newer Slurm, is no end."""
 
 
+SILENT = re.compile(r"(?i)unable to contact|timed out|zero bytes|connection refused")
+"""What Slurm's commands say when the controller does not answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobState:
     """A job as Slurm knows it. `exit_code` is 0 for a job that a signal ended: judge by state."""
@@ -105,6 +109,11 @@ def submit(script: Path, *, after: str | None = None, hold: bool = False) -> str
         options.append("--hold")
     code, out, error = _slurm("sbatch", *options, str(script))
     found = re.findall(r"^(\d+)(?:;\S*)?$", out, re.MULTILINE)  # a site's sbatch may say more
+    if code and SILENT.search(error):
+        raise JobError(
+            f"Slurm does not take {script.name}: {_said(error)}",
+            hint="again when it answers (`scontrol ping`): ft recipe run --resume RUN",
+        )
     if code or not found:
         raise JobError(
             f"Slurm refuses {script.name}: {_said(error or out)}",
@@ -218,7 +227,8 @@ def _of_controller(job: str, line: str) -> JobState:
 
 def _of_accounting(job: str, row: Sequence[str]) -> JobState:
     code, number = _exit(row[2])
-    return JobState(job, row[1].split()[0] if row[1] else UNKNOWN, "", code, number, row[3])
+    nodes = "" if row[3] in ("(null)", "None assigned") else row[3]
+    return JobState(job, row[1].split()[0] if row[1] else UNKNOWN, "", code, number, nodes)
 
 
 def _exit(text: str) -> tuple[int | None, int | None]:

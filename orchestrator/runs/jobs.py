@@ -68,8 +68,11 @@ def live(record: Record, *, every_job: bool = False) -> Live:
         status, reason = _judge(record, jobs, states)
         if status in FINAL:
             _settle(record, status, reason)
-    if every_job:
-        states |= {job["id"]: queue.look(job["id"]) for job in jobs if job["id"] not in states}
+    for job in jobs if every_job else ():
+        if None in states.values():  # it would not answer about the others either
+            break
+        if job["id"] not in states:
+            states[job["id"]] = queue.look(job["id"])
     return Live(status, reason, tuple((job, states.get(job["id"])) for job in jobs))
 
 

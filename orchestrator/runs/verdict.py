@@ -64,4 +64,4 @@ def of_ended(name: str, state: JobState, run: str) -> tuple[Status, str]:
     if state.exit_code in STOPPED:
         return status, f"{name}: {STOPPED[Stop(state.exit_code)]}"
     end = f"signal {state.signal}" if state.signal else f"exit code {state.exit_code}"
-    return status, f"{name}: {state.state}, {end}, before ft could say why; see its log"
+    return status, f"{name}: {state.state}, {end}, before ft could say why; see: ft runs logs {run}"
