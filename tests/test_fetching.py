@@ -13,9 +13,11 @@ from orchestrator.backends.axolotl import data as axolotl
 from orchestrator.backends.llamafactory import data as llamafactory
 from orchestrator.errors import BackendEnvironmentError
 from orchestrator.exporting import name_base
+from orchestrator.fetching import Places, base_of, fetch_needed
 from orchestrator.hub import choosing
 from orchestrator.hub.cache import Repository
 from orchestrator.hub.fetch import fetch, from_cache
+from orchestrator.hub.local import flaw
 from orchestrator.recipe.models import Source
 from tests.helpers import Outcome, ft, loaded, write_recipe
 from tests.hub_server import Hub, HubRepository, serving
@@ -201,6 +203,52 @@ def test_no_hub_at_all(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(BackendEnvironmentError, match="the hub cannot be reached"):
         fetch(MODEL)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
+TENSOR = b'{"x": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}'
+WHOLE = len(TENSOR).to_bytes(8, "little") + TENSOR + b"abcd"
+INDEX = json.dumps({"weight_map": {"x": "model-1-of-2.safetensors",
+                                   "y": "model-2-of-2.safetensors"}}).encode()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"model.safetensors": WHOLE, "pytorch_model.bin": POINTER}, ""),
+        ({"pytorch_model.bin": b"pickled"}, ""),
+        ({"model.safetensors": POINTER}, "model.safetensors is only a pointer of Git LFS"),
+        ({"model.safetensors": WHOLE, "tokenizer.json": POINTER}, "tokenizer.json is only a"),
+        ({"model.gguf": WHOLE}, "it has no weights that transformers reads"),
+        ({"model.safetensors": WHOLE[:-1]}, "is cut short"),
+        (
+            {"model-1-of-2.safetensors": WHOLE, "model.safetensors.index.json": INDEX},
+            "model-2-of-2.safetensors, which model.safetensors.index.json names, is missing",
+        ),
+    ],
+)
+def test_a_model_of_ones_own_is_whole_before_anything_waits_for_it(
+    tmp_path: Path, files: dict[str, bytes], words: str
+) -> None:
+    for name, content in {"config.json": CONFIG, **files}.items():
+        (tmp_path / name).write_bytes(content)
+    found = flaw(tmp_path)
+    assert (words in found, bool(found)) == (True, bool(words)), found
+    recipe = loaded(**{"model.base": str(tmp_path)}).recipe
+    here = Places(str(tmp_path), ("/data.jsonl",), ())
+    if words:
+        with pytest.raises(BackendEnvironmentError, match="is not whole"):
+            fetch_needed(recipe, here, offline=True, say=print)
+    else:
+        assert fetch_needed(recipe, here, offline=True, say=print) == []
+
+
+def test_a_model_that_starts_from_random_weights_needs_none(hub: Hub, tmp_path: Path) -> None:
+    fresh = {"adapter.type": "none", "model.from_scratch": True}
+    recipe = loaded(**fresh, **{"model.base": "user/onnx"}).recipe
+    assert [file.path for file in fetch(base_of(recipe)).files] == ["config.json"]
+    (tmp_path / "config.json").write_bytes(CONFIG)
+    assert flaw(tmp_path, weights=False) == ""
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ WEIGHTS = (
 )
 """The formats of weights, in the order in which transformers looks for them."""
 
+WEIGHTS_WORDS = "weights that transformers reads (safetensors or pytorch_model.bin)"
+
 INDEX = re.compile(r"[^/]+\.(?P<format>safetensors|bin|h5|msgpack)\.index\.json")
 
 
@@ -55,6 +57,11 @@ def _is_beside(path: str) -> bool:
         path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)
         for pattern in BESIDE_WEIGHTS
     )
+
+
+def is_index_of(path: str, weights: Sequence[str]) -> bool:
+    """Whether a file says which of these weights a tensor is in."""
+    return bool(weights) and _index_of(path) == PurePosixPath(weights[0]).suffix[1:]
 
 
 def _index_of(path: str) -> str:

@@ -107,7 +107,7 @@ def _needed(repository: Repository, known: Collection[str]) -> list[str]:
     elif repository.kind == "model":
         needed, lacks = choosing.of_model(known), "config.json"
         if lacks in needed:
-            lacks = "weights that transformers reads (safetensors or pytorch_model.bin)"
+            lacks = choosing.WEIGHTS_WORDS
             needed = needed if choosing.weights_of(known) else []
         else:
             needed = []
