@@ -112,13 +112,14 @@ def emit(document: Any) -> None:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence["RenderableType"]], title: str = ""
 ) -> None:
-    """A table for people."""
+    """A table for people; a text in it is no markup, whoever wrote it."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table(*columns, title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     say(grid)
 
 

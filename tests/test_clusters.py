@@ -207,6 +207,19 @@ def test_conda_environments_are_activated(tmp_path: Path) -> None:
     assert "bad cannot be activated" in done.stderr
 
 
+def test_profiles_that_are_odd_break_no_list(tmp_path: Path) -> None:
+    folder = tmp_path / "clusters"
+    (folder / "folder.yaml").mkdir(parents=True)
+    (folder / "gone.yaml").symlink_to("nowhere")
+    (folder / "bytes.yaml").write_bytes(b"\xff\xfe")
+    (folder / "odd.yaml").write_text('description: "[/x] of the [lab]"')
+    done = ft("cluster", "list", cwd=tmp_path)
+    assert (done.code, "[/x] of the [lab]" in done.out) == (0, True), done.err
+    for name, words in (("folder", "a folder, not a file"), ("bytes", "not UTF-8")):
+        done = ft("cluster", "show", name, cwd=tmp_path)
+        assert (done.code, words in done.err) == (2, True), done.err
+
+
 def test_commands(tmp_path: Path) -> None:
     done = ft("cluster", "list", "--json", cwd=tmp_path)
     assert {"lanta", "slurm-generic"} <= {entry["name"] for entry in done.json}

@@ -21,7 +21,7 @@ from orchestrator.runs.record import (
     open_record,
     run_folders,
 )
-from tests.helpers import ROOT, loaded
+from tests.helpers import ROOT, ft, loaded
 
 
 def context(**changes: Any) -> Context:
@@ -176,3 +176,13 @@ def test_layout_names(tmp_path: Path) -> None:
     assert [str(path.relative_to(layout.root)) for path in names] == [
         "recipe.yaml", "run.json", "events.jsonl", "logs/train.log",
     ]  # fmt: skip
+
+
+def test_what_a_run_says_is_shown_as_it_is(tmp_path: Path) -> None:
+    """Brackets in an error are no markup of ours."""
+    record = Record(new_layout(tmp_path / "runs", "x"), {})
+    why = "[rank0] died in [/data/x]"
+    record.update(status="failed", error=why, stages={"train": {"status": "failed", "error": why}})
+    for command in ("status", "show"):
+        done = ft("runs", command, "latest", cwd=tmp_path)
+        assert (done.code, done.out.count(why)) == (0, 2), done.err

@@ -45,6 +45,8 @@ def opened(name: str, directory: Path) -> "Record":
 @app.command("list")
 def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> None:
     """All runs, oldest first."""
+    from rich.text import Text
+
     from orchestrator import ui
     from orchestrator.errors import UsageError
     from orchestrator.runs.jobs import live
@@ -70,7 +72,7 @@ def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> N
         [
             (
                 run["id"],
-                f"[{STYLES.get(run['status'], 'cyan')}]{run['status']}[/]",
+                Text(run["status"], STYLES.get(run["status"], "cyan")),
                 run["stage"],
                 run["recipe"],
                 run["backend"],
