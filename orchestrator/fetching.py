@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.hub import cache, choosing
+from orchestrator.errors import BackendEnvironmentError
+from orchestrator.hub import cache, choosing, local
 from orchestrator.hub.cache import Repository, Snapshot
 from orchestrator.hub.fetch import fetch, from_cache
 from orchestrator.plan import Context
@@ -25,19 +26,24 @@ class Places:
 def places(context: Context) -> Places:
     """Those of a plan. What lies in the hub's cache is not local: it may be there in part only."""
 
-    def local(path: str) -> str:
+    def own(path: str) -> str:
         return path if Path(path).is_absolute() and not is_snapshot(path) else ""
 
     return Places(
-        local(context.base) if context.base else "",
-        tuple(map(local, context.sources)),
-        tuple(map(local, context.validation_sources)),
+        own(context.base) if context.base else "",
+        tuple(map(own, context.sources)),
+        tuple(map(own, context.validation_sources)),
     )
 
 
 def base_of(recipe: Recipe) -> Repository:
-    """The base model on the hub."""
-    return Repository("model", recipe.model.base, recipe.model.revision)
+    """The base model on the hub; without its weights, where they are not used."""
+    files = () if _starts_from_weights(recipe) else choosing.BESIDE_WEIGHTS
+    return Repository("model", recipe.model.base, recipe.model.revision, files)
+
+
+def _starts_from_weights(recipe: Recipe) -> bool:
+    return not recipe.model.from_scratch or recipe.adapter.type != "none"
 
 
 def data_of(source: Source) -> Repository:
@@ -64,11 +70,17 @@ def needed(recipe: Recipe, known: Places) -> Iterator[Repository]:
 def fetch_needed(
     recipe: Recipe, known: Places, *, offline: bool, say: Callable[[str], None]
 ) -> list[Snapshot]:
-    """Have every needed repository in the hub's cache.
+    """Have every needed repository in the hub's cache, and look at a base that is local.
 
     Raises:
         BackendEnvironmentError: something cannot be had; says what, and what to do about it.
     """
+    wrong = known.base and local.flaw(Path(known.base), weights=_starts_from_weights(recipe))
+    if wrong:
+        raise BackendEnvironmentError(
+            f"the model in {known.base} is not whole: {wrong}",
+            hint="copy or clone it again, or name it by its hub id",
+        )
     found = []
     for repository in needed(recipe, known):
         say(f"fetch {repository.name}")

@@ -206,8 +206,11 @@ def capture(
     env: Mapping[str, str],
     cwd: Path | None = None,
     timeout: float | None = None,
+    own_session: bool = False,
 ) -> tuple[int, str, str]:
     """Run a short command and return exit code, stdout and stderr.
+
+    `own_session`: what is typed at the terminal (Ctrl-C) does not reach it.
 
     Raises:
         LaunchError: the program cannot be started, or did not answer within `timeout` seconds.
@@ -223,6 +226,7 @@ def capture(
             errors="replace",
             timeout=timeout,
             check=False,
+            start_new_session=own_session,
         )
     except subprocess.TimeoutExpired as error:
         raise LaunchError(f"{shown(argv)} did not answer within {timeout:.0f} s") from error

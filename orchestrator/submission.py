@@ -4,8 +4,10 @@ Only one `ft` writes the record at a time: the first job is held until all ids a
 then the jobs write, one after another, and what looks at a run writes only once no job will.
 """
 
+import contextlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from orchestrator.clusters.check import activated
 from orchestrator.clusters.site import Site
 from orchestrator.environments.home import home
 from orchestrator.environments.registry import variable
-from orchestrator.errors import FtError
+from orchestrator.errors import FtError, RunInterrupted
 from orchestrator.files import write_atomic
+from orchestrator.interrupts import interrupts_later
 from orchestrator.launchers import queue, slurm
 from orchestrator.plan import Plan
+from orchestrator.runs.jobs import none_active
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import Record
 
@@ -50,6 +54,8 @@ def submission(site: Site, backend: str) -> slurm.Submission:
     given = {}
     if name in os.environ and not (place.prefix or place.conda):
         given[name] = os.environ[name]
+    if "HF_TOKEN_PATH" in os.environ:  # where a login is: the script sets another HF_HOME
+        given["HF_TOKEN_PATH"] = os.environ["HF_TOKEN_PATH"]
     return slurm.Submission(sys.executable, str(home()), site.time_limit, given)
 
 
@@ -60,15 +66,21 @@ def jobs(planned: Plan, site: Site, done: tuple[str, ...] = ()) -> tuple[slurm.J
 
 
 def submit(planned: Plan, record: Record, site: Site) -> list[dict[str, Any]]:
-    """Submit what is not done yet, and record it.
+    """Submit what is not done yet, and record it; nothing, when all is done.
 
     Raises:
         JobError: Slurm refuses a job; those before it are cancelled.
+        RunInterrupted: Ctrl-C, SIGTERM or a closed terminal; as above.
+        UsageError: another ft has submitted it meanwhile.
     """
     layout = record.layout
     done = tuple(s.name for s in planned.stages if layout.marker(s.name).is_file())
     chain = jobs(planned, site, done)
-    with locked(layout):
+    if not chain:
+        return []
+    with interrupts_later() as due, locked(layout):
+        record.reread()
+        none_active(record)
         (layout.root / "logs").mkdir(exist_ok=True)
         for job in chain:
             write_atomic(layout.script(job.name), job.script)
@@ -83,13 +95,12 @@ def submit(planned: Plan, record: Record, site: Site) -> list[dict[str, Any]]:
                 "profile": site.cluster.model_dump(mode="json"),
             },
         )
-        submitted = _submit_chain(record, chain)
-    if submitted:
-        queue.release(submitted[0]["id"])
-    return submitted
+        return _submit_chain(record, chain, due)
 
 
-def _submit_chain(record: Record, chain: tuple[slurm.Job, ...]) -> list[dict[str, Any]]:
+def _submit_chain(
+    record: Record, chain: tuple[slurm.Job, ...], due: Callable[[], None]
+) -> list[dict[str, Any]]:
     submitted: list[dict[str, Any]] = []
     try:
         for job in chain:
@@ -106,11 +117,46 @@ def _submit_chain(record: Record, chain: tuple[slurm.Job, ...]) -> list[dict[str
                 }
             )
             record.update(jobs=submitted)
+            due()
+        queue.release(submitted[0]["id"])
     except FtError as error:
-        queue.cancel([entry["id"] for entry in submitted])
-        record.update(status="failed", error=error.message, exit_code=int(error.exit_code))
+        _withdraw(record, submitted, chain, error, "failed")
         raise
+    except KeyboardInterrupt as error:
+        interrupted = RunInterrupted(
+            "interrupted: the jobs that were submitted are cancelled",
+            hint=f"go on with: ft recipe run --resume {record.layout.root}",
+        )
+        _withdraw(record, submitted, chain, interrupted, "cancelled")
+        raise interrupted from error
     return submitted
+
+
+def _withdraw(
+    record: Record,
+    submitted: list[dict[str, Any]],
+    chain: tuple[slurm.Job, ...],
+    error: FtError,
+    status: str,
+) -> None:
+    """Take a chain that is not whole out of the queue, and record why.
+
+    Where that fails too, nothing runs: the first job is held, and the others wait for it.
+    """
+    layout = record.layout
+    identities = [entry["id"] for entry in submitted]
+    try:
+        with contextlib.suppress(FtError):
+            found = queue.of_scripts([layout.script(job.name) for job in chain])
+            identities = list(dict.fromkeys([*identities, *found]))
+        queue.cancel(identities)
+    except FtError as failure:
+        error.hint += (
+            f"; {failure.message}: the jobs {', '.join(identities)} are still in the queue, held, "
+            f"until `ft runs cancel {layout.id}`"
+        )
+        return
+    record.update(status=status, error=error.message, exit_code=int(error.exit_code))
 
 
 def site_of(record: Record) -> Site | None:

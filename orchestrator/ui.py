@@ -112,16 +112,20 @@ def emit(document: Any) -> None:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence["RenderableType"]], title: str = ""
 ) -> None:
-    """A table for people: nothing is cut off, and only a terminal's width breaks lines."""
+    """A table for people: nothing is cut off, and only a terminal's width breaks lines.
+
+    A text in it is no markup, whoever wrote it.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table(*columns, title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     for column in grid.columns:
         column.overflow = "fold"
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     if screen.out.is_terminal:
         say(grid)
     elif not screen.json_mode:

@@ -22,6 +22,7 @@ class HubRepository:
     files: dict[str, bytes]
     commit: str = "a" * 40
     gated: bool = False
+    status: int = 200
 
     def digest(self, path: str) -> str:
         """The hash that the hub states."""
@@ -122,6 +123,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         found = self.hub.repositories.get(f"{kind}/{name}")
         if found is None:
             self._refuse(404, "RepoNotFound")
+        elif found.status != 200:
+            self._refuse(found.status, "")
         elif found.gated:
             self._refuse(403, "GatedRepo")
         elif revision not in ("main", found.commit):

@@ -1,5 +1,6 @@
 """Bundles: made, broken off, damaged, unpacked; their packages install without a network."""
 
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from orchestrator.bundle.placing import place
 from orchestrator.environments import install, wheels
 from orchestrator.errors import BackendEnvironmentError, UsageError
 from orchestrator.files import write_json
+from orchestrator.hub import cache
+from orchestrator.hub.cache import RemoteFile, Repository, Snapshot
 from tests.helpers import Outcome, ft, write_recipe
 from tests.hub_server import Hub, HubRepository, serving
 from tests.test_environments_install import Sources, run, sources
@@ -64,7 +67,7 @@ def site(hub: Hub, tmp_path: Path) -> Site:
 
 
 def test_a_bundle_brings_model_data_and_recipe(site: Site) -> None:
-    made = site.pack("--json")
+    made = site.pack("--json", "--set", "output.directory=.")
     assert made.code == 0, made.err
     shutil.rmtree(site.here)
     done = site.at_the_other_site("fetch", "--from-bundle", "b", "--json")
@@ -128,8 +131,9 @@ def test_what_is_no_bundle_is_not_taken_for_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no bundle"):
         manifest.read(tmp_path)
     (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(UsageError, match="holds something else"):
-        manifest.begin(tmp_path)
+    for taken in (tmp_path, tmp_path / "mine.txt"):
+        with pytest.raises(UsageError, match="something else than a bundle"):
+            manifest.begin(taken)
     path = {"path": "../../evil", "size": 1, "sha256": "0"}
     write_json(tmp_path / "manifest.json", {
         "version": 1, "ft": "0", "made": "", "recipe": "r", "backend": "axolotl",
@@ -171,3 +175,28 @@ def test_a_package_that_cannot_be_had_is_named(sources: Sources, tmp_path: Path)
         wheels.gather(lock, tmp_path / "w", lambda text: None)
     assert "torch" in e.value.detail
     assert "--no-wheels" in e.value.hint
+
+
+def test_a_cache_without_links_is_packed_and_placed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two files of one name and size, as plain files, as exFAT or a Windows share has them."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = tmp_path / "plain"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "train.jsonl").write_text(f'{{"text": "{name}"}}\n')
+    repository = Repository("dataset", "user/words")
+    carried = making._repository(Snapshot(repository, COMMIT, folder), tmp_path / "bundle")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    files = tuple(RemoteFile(f.path, f.size, f.digest) for f in carried.files)
+    placed = cache.place(
+        Snapshot(repository, COMMIT, folder, files), tmp_path / "bundle" / carried.folder
+    )
+    for name in ("a", "b"):
+        assert (placed.folder / name / "train.jsonl").read_text() == f'{{"text": "{name}"}}\n'
+    assert cache.differing(placed.folder, files) == []

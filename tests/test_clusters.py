@@ -5,6 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from orchestrator.clusters import prelude
 from orchestrator.clusters.load import cluster_names, load_cluster
@@ -12,6 +14,12 @@ from orchestrator.clusters.profile import Cluster, seconds
 from orchestrator.errors import UsageError
 from orchestrator.findings import RecipeError
 from tests.helpers import ft
+
+TEXT = st.text(
+    st.characters(min_codepoint=32, exclude_categories=["Cs"], exclude_characters="\x85"),
+    max_size=40,
+).filter(lambda text: "${" not in text)
+"""What may stand in a profile. A `${NAME}` means something, and has tests of its own."""
 
 LANTA = {"LANTA_PROJECT": "lt200000", "LANTA_SCRATCH": "/scratch/lt200000-mine"}
 
@@ -42,7 +50,13 @@ def test_a_variable_that_is_not_set_is_named_once() -> None:
         ("one_task: {cpu: 3}", "FT101", "in one_task (did you mean 'cpus'?)"),
         ("nodes: 0", "FT103", "must be at least 1"),
         ("time: 8h", "FT103", "'8h' is not a time like 8:00:00"),
-        ("modules: [a b]", "FT103", "modules[0]: 'a b' is not a name"),
+        ("modules: [a b]", "FT103", "modules[0]: 'a b' is not a name as"),
+        ("time: '0:00:00'\nrequeue: 0", "FT103", "'0:00:00' is not a time like 8:00:00"),
+        ("scratch: $SCRATCH/x", "FT103", "a variable in it is written ${NAME}"),
+        ("warn_before: 70000", "FT103", "at most 65535"),
+        ("sbatch: [--clusters=other]", "FT103", "--clusters in sbatch"),
+        ("sbatch: [--sig=USR2@5]", "FT103", "--signal in sbatch: ft gives this option itself"),
+        ("exports: {AWS_SECRET_ACCESS_KEY: x}", "FT103", "exports.AWS_SECRET_ACCESS_KEY: a secret"),
         ("account: '$(rm -rf ~)'", "FT103", "is not a name"),
         ("scratch: here", "FT103", "'here' is not an absolute path"),
         ("memory: 200", "FT102", "text is needed"),
@@ -65,6 +79,27 @@ def test_mistakes_have_a_place_and_words(tmp_path: Path, text: str, code: str, w
     assert words in finding.message
     assert finding.place is not None
     assert finding.place.line == 1
+    assert not finding.message.startswith(":")
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(root=TEXT, value=TEXT, prefix=TEXT)
+def test_what_a_profile_says_reaches_the_job_as_it_is(
+    tmp_path: Path, root: str, value: str, prefix: str
+) -> None:
+    """Every legal text, through the script's own shell."""
+    scratch = tmp_path / "s" / (root.replace("/", "").strip(".") or "x")
+    cluster = Cluster.model_validate({
+        "scratch": str(scratch), "exports": {"X": value},
+        "environment": {"axolotl": {"prefix": f"/{prefix}"}},
+    })  # fmt: skip
+    shown = 'printf "%s\\0" "$X" "$FT_AXOLOTL_PREFIX" "$HF_HOME" "$TMPDIR"'
+    done = bash("\n".join([*prelude.lines(cluster, "axolotl"), shown]))
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.split("\0")[:-1]
+    assert said == [value, f"/{prefix}", f"{scratch}/hf", f"{scratch}/tmp/7"]
 
 
 def test_names_are_found_in_order_and_guessed(
@@ -170,6 +205,19 @@ def test_conda_environments_are_activated(tmp_path: Path) -> None:
         done = bash(text, PATH=path)
         assert done.returncode == code
     assert "bad cannot be activated" in done.stderr
+
+
+def test_profiles_that_are_odd_break_no_list(tmp_path: Path) -> None:
+    folder = tmp_path / "clusters"
+    (folder / "folder.yaml").mkdir(parents=True)
+    (folder / "gone.yaml").symlink_to("nowhere")
+    (folder / "bytes.yaml").write_bytes(b"\xff\xfe")
+    (folder / "odd.yaml").write_text('description: "[/x] of the [lab]"')
+    done = ft("cluster", "list", cwd=tmp_path)
+    assert (done.code, "[/x] of the [lab]" in done.out) == (0, True), done.err
+    for name, words in (("folder", "a folder, not a file"), ("bytes", "not UTF-8")):
+        done = ft("cluster", "show", name, cwd=tmp_path)
+        assert (done.code, words in done.err) == (2, True), done.err
 
 
 def test_commands(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from orchestrator.backends.axolotl import data as axolotl
 from orchestrator.backends.llamafactory import data as llamafactory
 from orchestrator.errors import BackendEnvironmentError
 from orchestrator.exporting import name_base
+from orchestrator.fetching import Places, base_of, fetch_needed
 from orchestrator.hub import choosing
 from orchestrator.hub.cache import Repository
 from orchestrator.hub.fetch import fetch, from_cache
+from orchestrator.hub.local import flaw
 from orchestrator.recipe.models import Source
 from tests.helpers import Outcome, ft, loaded, write_recipe
 from tests.hub_server import Hub, HubRepository, serving
@@ -49,7 +52,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     data = HubRepository(
         {"train.jsonl": ROWS, "README.md": b"---\n---\n", ".gitattributes": b"x"}, "d" * 40
     )
-    with serving({"models/user/tiny": model, "datasets/user/words": data}) as server:
+    onnx = HubRepository({"config.json": CONFIG, "model.onnx": WEIGHTS})
+    with serving(
+        {"models/user/tiny": model, "models/user/onnx": onnx, "datasets/user/words": data}
+    ) as server:
         template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -140,6 +146,36 @@ def test_a_file_that_is_cut_later_is_found_and_mended(hub: Hub) -> None:
     assert weights.read_bytes() == WEIGHTS
 
 
+def test_a_disk_that_is_full_is_no_fault_of_the_hub(hub: Hub, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", **{"model.base": "user/tiny"})
+    done = ft("fetch", recipe, "--on", "slurm-generic",
+              before=["bash", "-c", 'ulimit -f 4000; exec "$@"', "-"], cwd=tmp_path,
+              **hub.environ(tmp_path / "home"))  # fmt: skip
+    assert (done.code, "cannot be kept in" in done.err) == (4, True), done.err
+    assert "File too large" in done.err
+    assert "the network" not in done.err
+
+
+def test_what_others_have_fetched_is_used_where_nothing_can_be_written(hub: Hub) -> None:
+    fetch(MODEL)
+    receipts = Path(constants.HF_HUB_CACHE) / "models--user--tiny" / "ft"
+    shutil.rmtree(receipts)
+    receipts.write_text("not a folder")
+    hub.served.clear()
+    assert len(fetch(MODEL).files) == 3
+    assert hub.served == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "HF_TOKEN"), (429, "wait some minutes"), (503, "a fault")]
+)
+def test_answers_of_the_hub_have_a_way_out(hub: Hub, status: int, words: str) -> None:
+    hub.repositories["models/user/tiny"].status = status
+    with pytest.raises(BackendEnvironmentError) as e:
+        fetch(MODEL)
+    assert words in e.value.hint
+
+
 @pytest.mark.parametrize(
     ("repository", "words"),
     [
@@ -147,6 +183,7 @@ def test_a_file_that_is_cut_later_is_found_and_mended(hub: Hub) -> None:
         (Repository("model", "user/tinny"), "the hub has no model user/tinny, or it is private"),
         (Repository("dataset", "user/x"), "the hub has no dataset user/x"),
         (Repository("dataset", "user/words", None, ("*.csv",)), r"words has no \*.csv"),
+        (Repository("model", "user/onnx"), "the model user/onnx has no weights that transformers"),
     ],
 )
 def test_refusals_say_what_is_not_there(hub: Hub, repository: Repository, words: str) -> None:
@@ -166,6 +203,52 @@ def test_no_hub_at_all(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(BackendEnvironmentError, match="the hub cannot be reached"):
         fetch(MODEL)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
+TENSOR = b'{"x": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}'
+WHOLE = len(TENSOR).to_bytes(8, "little") + TENSOR + b"abcd"
+INDEX = json.dumps({"weight_map": {"x": "model-1-of-2.safetensors",
+                                   "y": "model-2-of-2.safetensors"}}).encode()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"model.safetensors": WHOLE, "pytorch_model.bin": POINTER}, ""),
+        ({"pytorch_model.bin": b"pickled"}, ""),
+        ({"model.safetensors": POINTER}, "model.safetensors is only a pointer of Git LFS"),
+        ({"model.safetensors": WHOLE, "tokenizer.json": POINTER}, "tokenizer.json is only a"),
+        ({"model.gguf": WHOLE}, "it has no weights that transformers reads"),
+        ({"model.safetensors": WHOLE[:-1]}, "is cut short"),
+        (
+            {"model-1-of-2.safetensors": WHOLE, "model.safetensors.index.json": INDEX},
+            "model-2-of-2.safetensors, which model.safetensors.index.json names, is missing",
+        ),
+    ],
+)
+def test_a_model_of_ones_own_is_whole_before_anything_waits_for_it(
+    tmp_path: Path, files: dict[str, bytes], words: str
+) -> None:
+    for name, content in {"config.json": CONFIG, **files}.items():
+        (tmp_path / name).write_bytes(content)
+    found = flaw(tmp_path)
+    assert (words in found, bool(found)) == (True, bool(words)), found
+    recipe = loaded(**{"model.base": str(tmp_path)}).recipe
+    here = Places(str(tmp_path), ("/data.jsonl",), ())
+    if words:
+        with pytest.raises(BackendEnvironmentError, match="is not whole"):
+            fetch_needed(recipe, here, offline=True, say=print)
+    else:
+        assert fetch_needed(recipe, here, offline=True, say=print) == []
+
+
+def test_a_model_that_starts_from_random_weights_needs_none(hub: Hub, tmp_path: Path) -> None:
+    fresh = {"adapter.type": "none", "model.from_scratch": True}
+    recipe = loaded(**fresh, **{"model.base": "user/onnx"}).recipe
+    assert [file.path for file in fetch(base_of(recipe)).files] == ["config.json"]
+    (tmp_path / "config.json").write_bytes(CONFIG)
+    assert flaw(tmp_path, weights=False) == ""
 
 
 @pytest.mark.parametrize(

@@ -281,3 +281,13 @@ def test_nothing_is_cut_off_where_no_terminal_is(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "orchestrator.cli.main", "runs", "logs", str(root), "train"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, check=True)
     assert done.stdout == said
+
+
+def test_what_a_run_says_is_shown_as_it_is(tmp_path: Path) -> None:
+    """Brackets in an error are no markup of ours."""
+    record = Record(new_layout(tmp_path / "runs", "x"), {})
+    why = "[rank0] died in [/data/x]"
+    record.update(status="failed", error=why, stages={"train": {"status": "failed", "error": why}})
+    for command in ("status", "show"):
+        done = ft("runs", command, "latest", cwd=tmp_path)
+        assert (done.code, done.out.count(why)) == (0, 2), done.err

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.backends.base import Target
+from orchestrator.clusters import check
 from orchestrator.clusters.load import load_cluster
 from orchestrator.clusters.profile import Cluster
 from orchestrator.clusters.site import Site
@@ -21,7 +22,8 @@ from orchestrator.launchers import queue, rendezvous, slurm
 from orchestrator.plan import Context, Plan, build
 from orchestrator.recipe.load import Loaded, load
 from orchestrator.recipe.sources import find_recipe
-from orchestrator.runs.jobs import end, exit_code, live
+from orchestrator.runs import jobs
+from orchestrator.runs.jobs import end, exit_code, live, none_active, wait_for
 from orchestrator.runs.record import Record, new_layout, open_record
 from orchestrator.setup_run import resolve
 from tests.helpers import ROOT, ft, loaded
@@ -77,6 +79,9 @@ def case(name: str) -> tuple[Plan, Site, slurm.Submission]:
     given = slurm.Submission("/my ft/bin/python", "/home/me/$ft", "1-00:00:00", {"A": "x 'y'"})
     return planned(recipe, site, '/runs/50% "off" it\'s $HOME'), site, given
 
+
+UNKNOWN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+AWAY = "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1"
 
 CASES = ("lanta-two-nodes", "generic", "hostile")
 
@@ -249,15 +254,15 @@ def test_states_are_asked_of_whoever_still_knows(
         "PENDING", "BeginTime", 2, True,
     )  # fmt: skip
     rows = "7|PREEMPTED|0:0|n1\\n7|CANCELLED by 0|0:15|n1\\n"
-    answers(tmp_path, monkeypatch, scontrol="exit 1",
+    answers(tmp_path, monkeypatch, scontrol=UNKNOWN,
             sacct=f'[ "$1" = -c ] && printf "{rows}"')  # fmt: skip
     state = queue.look("7")
     assert state is not None
     assert (state.state, state.exit_code, state.signal, state.ended) == ("CANCELLED", 0, 15, True)
-    answers(tmp_path, monkeypatch, sacct="exit 1")
+    # while the controller is away the end of an earlier start is not taken for the job's
+    answers(tmp_path, monkeypatch, scontrol=AWAY)
     assert queue.look("7") is None
-    unknown = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
-    answers(tmp_path, monkeypatch, scontrol=unknown)
+    answers(tmp_path, monkeypatch, scontrol=UNKNOWN, sacct="exit 1")
     state = queue.look("7")
     assert state is not None
     assert (state.state, state.ended, state.well) == ("UNKNOWN", True, False)
@@ -265,10 +270,18 @@ def test_states_are_asked_of_whoever_still_knows(
 
 def test_refusals_are_slurms_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "sbatch: error: Batch job submission failed: Invalid account or account/partition"
-    answers(tmp_path, monkeypatch, sbatch=f"echo '{said}' >&2; exit 1")
+    why = "sbatch: error: lab rule 7: name an account"
+    answers(tmp_path, monkeypatch, sbatch=f"printf '%s\\n' '{why}' '{said}' >&2; exit 1")
     with pytest.raises(JobError, match=r"^Slurm refuses x.sh: Invalid account or") as caught:
         queue.submit(tmp_path / "x.sh")
     assert caught.value.exit_code == 9
+    assert "lab rule 7" in caught.value.detail
+    ping = "echo 'Slurmctld(primary) at a is DOWN'; echo 'Slurmctld(backup1) at b is UP'; exit 1"
+    answers(tmp_path, monkeypatch, scontrol=ping, squeue="", scancel="", srun="")
+    found = {result.name: result for result in check.look(Cluster(), ())}
+    assert found["controller"].level == "ok"
+    assert found["one-task jobs"].level == "error"
+    assert "lab rule 7: name an account; error: Batch job" in found["one-task jobs"].detail
 
 
 def test_options_of_a_cluster_need_one() -> None:
@@ -315,7 +328,13 @@ def slurm_run(tmp_path: Path, status: str, done: tuple[str, ...] = ()) -> Record
     [
         ("RUNNING NodeList=n1", "running", "job 7 (train) on n1"),
         ("PENDING Reason=Priority", "queued", "job 7 (train): Priority"),
-        ("TIMEOUT", "timeout", "the time limit was reached"),
+        ("PENDING Reason=JobHeldUser", "queued", "`scontrol release 7` lets it start"),
+        ("PENDING Reason=PartitionTimeLimit", "queued", "waiting does not help: it asks for more"),
+        ("PENDING Reason=QOSMaxNodePerJobLimit", "queued", "waiting does not help"),
+        ("PENDING Reason=AssocGrpCPUMinutesLimit", "queued", "the budget of your account"),
+        ("EXPEDITING", "queued", "EXPEDITING"),  # a word of a newer Slurm is not an end
+        ("TIMEOUT", "timeout", "the time limit was reached (TIMEOUT); go on with: ft recipe run"),
+        ("BOOT_FAIL", "failed", "a node did not start"),
         ("OUT_OF_MEMORY", "failed", "more memory than the job had"),
         ("NODE_FAIL", "failed", "a node failed"),
         ("CANCELLED", "cancelled", "it was cancelled"),
@@ -328,11 +347,12 @@ def test_a_run_is_what_its_jobs_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, status: str, words: str
 ) -> None:
     answers(tmp_path, monkeypatch, scontrol=f"echo 'JobId=7 JobState={state}'")
+    monkeypatch.setattr(jobs, "SEEN_WITHIN", 0)
     record = slurm_run(tmp_path / "runs", "running", done=("preprocess",))
     found = live(record)
     assert (found.status, words in found.reason) == (status, True), found.reason
     # what Slurm will not say for long is in the record, and believed from there
-    answers(tmp_path, monkeypatch, scontrol="exit 1", sacct="exit 1")
+    answers(tmp_path, monkeypatch, scontrol=AWAY, sacct="exit 1")
     again = open_record(record.layout.root)
     kept = status in ("timeout", "failed", "cancelled")
     assert (live(again).status == status) == (kept or status == "running")
@@ -342,8 +362,7 @@ def test_a_run_is_what_its_jobs_are(
 def test_stages_that_are_done_count_whatever_slurm_has_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unknown = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
-    answers(tmp_path, monkeypatch, scontrol=unknown, sacct="exit 1")
+    answers(tmp_path, monkeypatch, scontrol=UNKNOWN, sacct="exit 1")
     done = slurm_run(tmp_path / "runs", "running", done=("preprocess", "train"))
     assert live(done).status == "done"
     lost = slurm_run(tmp_path / "runs", "running", done=("preprocess",))
@@ -352,6 +371,36 @@ def test_stages_that_are_done_count_whatever_slurm_has_forgotten(
     said.update(error="train: out of memory", exit_code=5)
     assert (live(said).status, live(said).reason) == ("failed", "train: out of memory")
     assert exit_code(said, live(said).status) == 5
+
+
+@pytest.mark.parametrize("between", ["waiting", "interrupted"])
+def test_while_slurm_does_not_answer_no_run_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    """Between two jobs, or two starts of one, the record alone reads like an end."""
+    answers(tmp_path, monkeypatch, scontrol=AWAY, scancel=AWAY)
+    record = slurm_run(tmp_path / "runs", between, done=("preprocess",))
+    with pytest.raises(JobError, match="is still queued") as waited:
+        wait_for(record, timeout=0)
+    assert "Slurm does not answer" in waited.value.detail
+    with pytest.raises(JobError, match="scancel failed"):
+        end(record)
+    with pytest.raises(JobError, match="does not answer about job 6"):
+        none_active(record)
+    assert open_record(record.layout.root).document["status"] == between
+
+
+def test_what_a_node_wrote_may_be_seen_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system remembers for some time that a file was not there."""
+    record = slurm_run(tmp_path / "runs", "running", done=("preprocess",))
+    marker = record.layout.marker("train")
+    late = f"(sleep 0.7; echo '{{}}' > '{marker}') > /dev/null 2>&1 &"
+    answers(tmp_path, monkeypatch,
+            scontrol=f"{late}\necho 'JobId=7 JobState=COMPLETED ExitCode=0:0'")  # fmt: skip
+    assert live(record).status == "done"
+    assert open_record(record.layout.root).document["status"] == "done"
 
 
 def test_a_run_of_this_machine_is_ended_by_its_process(tmp_path: Path) -> None:

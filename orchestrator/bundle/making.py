@@ -18,7 +18,7 @@ from orchestrator.environments.locks import Lock
 from orchestrator.errors import LaunchError
 from orchestrator.fetching import fetch_needed, places
 from orchestrator.files import write_atomic
-from orchestrator.hub.cache import RemoteFile, Snapshot, put
+from orchestrator.hub.cache import DIGEST, RemoteFile, Snapshot, put
 from orchestrator.plan import Context
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.sources import local_path
@@ -102,11 +102,15 @@ def _packages(lock: Lock, folder: Path, say: Say) -> Wheels:
 
 
 def _stated(folder: Path) -> Iterator[RemoteFile]:
-    """The files of a snapshot that another program has fetched: a blob's name is its digest."""
+    """The files of a snapshot that another program has fetched.
+
+    A blob's name is its digest, where the cache has blobs: without links it has none.
+    """
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            name = path.relative_to(folder).as_posix()
-            yield RemoteFile(name, path.stat().st_size, path.resolve().name)
+            name, blob = path.relative_to(folder).as_posix(), path.resolve().name
+            digest = blob if DIGEST.fullmatch(blob) else manifest.sha256(path)
+            yield RemoteFile(name, path.stat().st_size, digest)
 
 
 def _local_files(
@@ -129,7 +133,8 @@ def _local_files(
     own = recipe.distributed.deepspeed_file
     if own and (file := local_path(own, beside)):
         yield ("distributed", "deepspeed_file"), _copied(str(file), folder, f"files/{file.name}")
-    yield ("output", "directory"), Path(recipe.output.directory).name
+    runs = Path(recipe.output.directory).name
+    yield ("output", "directory"), "runs" if runs in ("", "..") else runs
 
 
 def _copied(source: str, folder: Path, name: str) -> str:

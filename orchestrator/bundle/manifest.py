@@ -103,9 +103,10 @@ def begin(folder: Path) -> None:
         UsageError: it holds something else.
     """
     known = (folder / FILE).exists() or (folder / UNFINISHED).exists()
-    if folder.exists() and not known and any(folder.iterdir()):
+    if folder.exists() and not known and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
-            f"{folder} holds something else than a bundle", hint="name an empty or a new folder"
+            f"{folder} is, or holds, something else than a bundle",
+            hint="name an empty or a new folder",
         )
     write_atomic(folder / UNFINISHED, "")
     (folder / FILE).unlink(missing_ok=True)

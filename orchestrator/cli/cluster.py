@@ -58,12 +58,12 @@ def show(
 ) -> None:
     """Print a profile."""
     from orchestrator import ui
-    from orchestrator.clusters.load import find_cluster, load_cluster
+    from orchestrator.clusters.load import load_cluster, profile_text
     from orchestrator.yaml_out import dump
 
     json_mode(as_json)
     if not (resolved or as_json):
-        ui.raw(find_cluster(cluster).read_text("utf-8"))
+        ui.raw(profile_text(cluster))
         return
     document = load_cluster(cluster).cluster.model_dump(mode="json")
     if as_json:
@@ -87,7 +87,7 @@ def new(
     import re
 
     from orchestrator import ui
-    from orchestrator.clusters.load import find_cluster
+    from orchestrator.clusters.load import profile_text
     from orchestrator.errors import UsageError
     from orchestrator.files import write_atomic
 
@@ -98,7 +98,7 @@ def new(
     target = out or Path("clusters") / f"{name}.yaml"
     if target.exists():
         raise UsageError(f"{target} is there already", hint="edit it, or choose another name")
-    write_atomic(target, find_cluster(template).read_text("utf-8"))
+    write_atomic(target, profile_text(template))
     ui.say(f"{target}: fill it in, then on the login node: ft cluster check {out or name}")
 
 
@@ -114,6 +114,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a profile on the login node: commands, jobs, modules, environments, scratch."""
+    from rich.text import Text
+
     from orchestrator import ui
     from orchestrator.clusters.check import chosen_backends, look
     from orchestrator.clusters.load import load_cluster
@@ -131,7 +133,9 @@ def check(
         ui.emit([{"name": r.name, "level": r.level, "detail": r.detail,
                   "fix": r.finding.fix if r.finding else ""} for r in results])  # fmt: skip
     else:
-        marks = {"ok": "[green]✔[/]", "warning": "[yellow]![/]", "error": "[red]✘[/]"}
+        marks = {
+            "ok": Text("✔", "green"), "warning": Text("!", "yellow"), "error": Text("✘", "red"),
+        }  # fmt: skip
         ui.table(("", "what", ""), [(marks[r.level], r.name, r.detail) for r in results])
         ui.show_findings([r.finding for r in results if r.finding])
     if any(result.level == "error" for result in results):

@@ -14,11 +14,11 @@ from orchestrator.cli import (
     cluster,
     fetching,
     inspecting,
+    job,
     memory,
     recipe,
     runs,
     stages,
-    submitting,
 )
 from orchestrator.errors import Exit, FtError
 
@@ -41,7 +41,7 @@ app.add_typer(cluster.app, name="cluster")
 app.add_typer(runs.app, name="runs")
 fetching.register(app)
 stages.register(app)
-app.command(hidden=True)(submitting.job)
+app.command(hidden=True)(job.job)
 inspecting.register(app)
 
 

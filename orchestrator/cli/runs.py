@@ -45,6 +45,8 @@ def opened(name: str, directory: Path) -> "Record":
 @app.command("list")
 def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> None:
     """All runs, oldest first."""
+    from rich.text import Text
+
     from orchestrator import ui
     from orchestrator.errors import LaunchError, UsageError
     from orchestrator.runs.jobs import live
@@ -72,7 +74,7 @@ def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> N
         [
             (
                 run["id"],
-                f"[{STYLES.get(run['status'], 'cyan')}]{run['status']}[/]",
+                Text(run["status"], STYLES.get(run["status"], "cyan")),
                 _stage_now(run),
                 run["recipe"],
                 run["backend"],
@@ -190,7 +192,7 @@ def status(run: Run, directory: Directory = Path("runs"), as_json: AsJson = Fals
     if as_json:
         ui.emit(_described(record, found))
         return
-    ui.say(f"{record.layout.id}: {found.status}" + (f" ({found.reason})" if found.reason else ""))
+    ui.say(f"{record.layout.id}: {found}")
     _still(found)
     if found.jobs:
         ui.table(
@@ -244,7 +246,7 @@ def cancel(run: Run, directory: Directory = Path("runs"), as_json: AsJson = Fals
     if as_json:
         ui.emit(_described(record, found))
     else:
-        ui.say(f"{record.layout.id}: {found.status}")
+        ui.say(f"{record.layout.id}: {found}")
 
 
 @app.command()
@@ -262,13 +264,12 @@ def wait(
 
     json_mode(as_json)
     record = opened(run, directory)
-    found = wait_for(record, timeout)
+    found = wait_for(record, timeout, lambda words: ui.note(f"{record.layout.id}: {words}"))
     record = opened(run, directory)
     if as_json:
         ui.emit(_described(record, found))
     else:
-        reason = f" ({found.reason})" if found.reason else ""
-        ui.say(f"{record.layout.id}: {found.status}{reason}")
+        ui.say(f"{record.layout.id}: {found}")
     raise typer.Exit(exit_code(record, found.status))
 
 

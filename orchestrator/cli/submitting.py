@@ -1,11 +1,6 @@
-"""`ft recipe run --on CLUSTER`, and `ft job`, which its jobs call."""
+"""`ft recipe run --on CLUSTER`: fetch here, submit the rest."""
 
-import os
-import shutil
-import signal
-from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +8,6 @@ from orchestrator.cli.cluster import complete_cluster
 
 if TYPE_CHECKING:
     from orchestrator.clusters.site import Site
-    from orchestrator.errors import Suspended
     from orchestrator.launchers.slurm import Job
     from orchestrator.pipeline import Pipeline
     from orchestrator.plan import Plan
@@ -98,9 +92,12 @@ def run_on(
     """Fetch here, then submit the rest; or only print the scripts."""
     from orchestrator.cli.common import resolve, start
     from orchestrator.cli.fetching import fetched_and_pinned
+    from orchestrator.launchers import queue
     from orchestrator.setup_run import planned_only
     from orchestrator.submission import enter, jobs
 
+    if not dry_run:
+        queue.ready()
     loaded = load_on(where, name, overrides, backend)
     enter(where, loaded.recipe.backend, activate=not dry_run)
     resolved = resolve(loaded, smoke=smoke, offline=offline, site=where)
@@ -153,6 +150,9 @@ def submit(pipeline: "Pipeline", where: "Site", *, as_json: bool) -> None:
     if as_json:
         ui.emit({**pipeline.record.document, "path": str(root)})
         return
+    if not made:
+        ui.say(f"{root.name} is done: nothing is left to submit")
+        return
     for entry in made:
         ui.say(f"job {entry['id']}: {entry['name']} ({', '.join(entry['stages'])})")
     ui.say(f"follow it: ft runs logs -f {root.name}; ft runs status {root.name}")
@@ -164,9 +164,11 @@ def submit_again(
     """Submit what a run has not done."""
     from orchestrator.cli.common import reopen
     from orchestrator.clusters.prelude import variables
+    from orchestrator.launchers import queue
     from orchestrator.runs.jobs import none_active
     from orchestrator.submission import enter
 
+    queue.ready()
     none_active(record)
     enter(where, str(record.document["backend"]))
     record.update(
@@ -178,107 +180,3 @@ def submit_again(
     )
     pipeline = reopen(record.layout.root, install=install, offline=offline)
     submit(pipeline, where, as_json=as_json)
-
-
-def job(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's folder.")],
-    name: Annotated[str, typer.Argument(metavar="JOB", help="prepare, train or finish.")],
-) -> None:
-    """Do the stages of one job of a run; its batch script calls this."""
-    from orchestrator.cli.common import reopen
-    from orchestrator.errors import Suspended, UsageError
-    from orchestrator.launchers.slurm import CHAIN
-    from orchestrator.runs.record import open_record
-    from orchestrator.submission import site_of, temporary
-
-    identity = os.environ.get("SLURM_JOB_ID", "")
-    record = open_record(Path(run))
-    where = site_of(record)
-    if not identity or where is None or name not in CHAIN:
-        raise UsageError(
-            "`ft job` is for batch scripts that ft made", hint="ft recipe run RECIPE --on CLUSTER"
-        )
-    scratch = temporary()
-    try:
-        _still_allowed(record, where.cluster.requeue)
-        _wait_for_the_one_before(record)
-        pipeline = reopen(Path(run), install=False, offline=where.cluster.offline)
-        pipeline.patience = where.cluster.warn_before * 0.75
-        _suspend_on_warning(pipeline)
-        there = [stage.name for stage in pipeline.plan.stages if stage.name in CHAIN[name]]
-        pipeline.run(until=there[-1])
-    except Suspended as error:
-        _again(record, identity, where.cluster.requeue, error)
-    finally:
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _wait_for_the_one_before(record: "Record", seconds: float = 180.0) -> None:
-    """A requeued job may start while what is left of its first start still ends on a lost node."""
-    import time
-
-    from orchestrator.runs.lock import is_locked
-
-    deadline = time.monotonic() + seconds
-    while is_locked(record.layout) and time.monotonic() < deadline:
-        time.sleep(1)
-
-
-def _restarts() -> int:
-    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-
-
-def _still_allowed(record: "Record", limit: int) -> None:
-    """A job that is requeued again and again (by Slurm, too) does not get anywhere.
-
-    Raises:
-        JobError: it was requeued more often than the profile allows.
-    """
-    if _restarts() > limit:
-        _give_up(record, f"the job was requeued {_restarts()} times, {limit} are allowed")
-
-
-def _again(record: "Record", identity: str, limit: int, error: "Suspended") -> NoReturn:
-    """Put the job back into the queue, as often as the profile allows.
-
-    Raises:
-        Suspended: it is there.
-        JobError: it may not be, or Slurm does not.
-    """
-    from orchestrator.errors import JobError
-    from orchestrator.launchers import queue
-
-    if _restarts() >= limit:
-        _give_up(record, f"{error.message}; it was requeued {_restarts()} of {limit} times")
-    try:
-        queue.requeue(identity)
-    except JobError as refused:
-        _give_up(record, f"{error.message}, but {refused.message}")
-    error.hint = f"job {identity} is in the queue again and goes on from there"
-    raise error
-
-
-def _give_up(record: "Record", message: str) -> NoReturn:
-    from orchestrator.errors import JobError
-    from orchestrator.runs.lock import locked
-    from orchestrator.runs.record import open_record
-
-    error = JobError(
-        message,
-        hint=f"look at time, warn_before and training.save, then: ft recipe run --resume "
-        f"{record.layout.root}; requeue in the cluster profile is the limit",
-    )
-    with locked(record.layout):
-        fresh = open_record(record.layout.root)
-        fresh.update(status="failed", error=error.message, exit_code=int(error.exit_code))
-    raise error
-
-
-def _suspend_on_warning(pipeline: "Pipeline") -> None:
-    """SIGUSR1 is Slurm's warning before the time limit (`--signal=B:USR1@...`)."""
-
-    def warned(number: int, frame: FrameType | None) -> None:
-        pipeline.suspend()
-
-    signal.signal(signal.SIGUSR1, warned)

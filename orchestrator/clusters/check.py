@@ -5,6 +5,7 @@ account, qos, GPUs, memory, time), `FT804` modules and environment activation, `
 `FT806` the scratch folder, `FT807` what compute nodes cannot see.
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -84,11 +85,12 @@ def _bad(name: str, code: str, message: str, fix: str, level: str = "error") -> 
 
 def _controller() -> Result:
     try:
-        code, out, error = shell.capture(["scontrol", "ping"], env=queue.environment(), timeout=30)
+        _, out, error = shell.capture(["scontrol", "ping"], env=queue.environment(), timeout=30)
     except LaunchError as failure:
-        code, out, error = 1, "", failure.message
-    if code == 0 and "UP" in out:
-        return Result("controller", out.splitlines()[0])
+        out, error = "", failure.message
+    up = [line for line in out.splitlines() if re.search(r"\b(is|are) .*\bUP\b", line)]
+    if up:  # one of them is enough, whatever the others do
+        return Result("controller", up[0])
     said = (error or out).strip().splitlines() or ["no reason given"]
     return _bad("controller", "FT802", f"Slurm does not answer: {said[-1]}",
                 "try `scontrol ping`; is SLURM_CONF what the site says?")  # fmt: skip
@@ -122,7 +124,8 @@ def _tested(text: str) -> tuple[int, str]:
         except LaunchError as failure:
             return 1, failure.message
     said = [line.removeprefix("sbatch: ") for line in (error + out).splitlines() if line.strip()]
-    return code, said[-1] if said else "no reason given"
+    told = said[-3:] if code else said[-1:]  # a site's own words come before Slurm's
+    return code, "; ".join(told) or "no reason given"
 
 
 def _environment(cluster: Cluster, backend: str) -> Iterator[Result]:

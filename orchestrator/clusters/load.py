@@ -77,6 +77,20 @@ def find_cluster(name: str) -> Path:
     )
 
 
+def profile_text(name: str) -> str:
+    """The profile as it is written.
+
+    Raises:
+        UsageError: there is none.
+        RecipeError: it cannot be read as text.
+    """
+    file = find_cluster(name)
+    text, findings = read_text(file)
+    if findings:
+        raise RecipeError(findings, what=str(file))
+    return text
+
+
 def load_cluster(name: str, environ: Mapping[str, str] | None = None) -> LoadedCluster:
     """The profile of that name or file.
 
@@ -84,10 +98,8 @@ def load_cluster(name: str, environ: Mapping[str, str] | None = None) -> LoadedC
         UsageError: there is none.
         RecipeError: with every finding, if it cannot be used.
     """
-    file = find_cluster(name)
-    text, findings = read_text(file)
-    if not findings:
-        document, findings = parse(text, str(file))
+    file, text = find_cluster(name), profile_text(name)
+    document, findings = parse(text, str(file))
     if findings:
         raise RecipeError(findings, what=str(file))
     if not isinstance(document.value, dict):

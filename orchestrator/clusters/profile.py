@@ -26,14 +26,27 @@ def _form(pattern: str, what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+ALL_MEMORY = "0"
+"""What Slurm takes for all memory of a node."""
+
 Name = Annotated[
     str, _form(r"[A-Za-z0-9][A-Za-z0-9_.,:@+/-]*", "a name (letters, digits and _.,:@+/- only)")
 ]
-Folder = Annotated[str, _form(r"/[^\x00-\x1f]*", "an absolute path")]
-Memory = Annotated[str, _form(r"[1-9][0-9]*[KMGT]", "a size like 200G")]
+ModuleName = Annotated[
+    str, _form(r"[A-Za-z0-9_/.][A-Za-z0-9_.,:@+/~-]*", "a name as `module load` has it")
+]
+Folder = Annotated[
+    str, _form(r"/[^\x00-\x1f]*", "an absolute path; a variable in it is written ${NAME}")
+]
+Memory = Annotated[
+    str, _form(rf"{ALL_MEMORY}|[1-9][0-9]*[KMGT]", "a size like 200G, or 0 for all of a node")
+]
 TimeLimit = Annotated[
     str,
-    _form(r"([0-9]{1,3}-)?[0-9]{1,3}:[0-5][0-9](:[0-5][0-9])?", "a time like 8:00:00 or 2-00:00"),
+    _form(
+        r"(?=.*[1-9])([0-9]{1,3}-)?[0-9]{1,3}:[0-5][0-9](:[0-5][0-9])?",  # none at all: no limit
+        "a time like 8:00:00 or 2-00:00",
+    ),
 ]
 VariableName = Annotated[str, _form(r"[A-Za-z_][A-Za-z0-9_]*", "a variable's name")]
 Value = Annotated[str, _form(r"[^\x00-\x1f]*", "one line of text")]
@@ -51,13 +64,16 @@ def _gpu_model(text: str) -> str:
 GpuModel = Annotated[str, AfterValidator(_gpu_model)]
 
 OWNED_OPTIONS = (
-    "array", "chdir", "dependency", "error", "export", "job-name", "kill-on-invalid-dep",
-    "no-requeue", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output", "parsable",
-    "requeue", "signal", "test-only", "time", "wait", "wrap",
+    "array", "chdir", "clusters", "dependency", "error", "export", "export-file", "hold",
+    "job-name", "kill-on-invalid-dep", "no-requeue", "nodes", "ntasks", "ntasks-per-node",
+    "open-mode", "output", "parsable", "requeue", "signal", "test-only", "time", "wait", "wrap",
 )  # fmt: skip
-"""Options of sbatch that ft gives itself."""
+"""Options of sbatch that ft gives itself, or that would hide a job from it."""
 
-SECRET = re.compile(r"(?i)(^|_)(token|api_key|password|secret)$")
+LATEST_WARNING = 65535
+"""Seconds before the limit: `sbatch --signal` takes no more."""
+
+SECRET = re.compile(r"(?i)(^|_)(token|key|password|passwd|secret|credentials)$")
 
 
 def seconds(limit: str) -> int:
@@ -128,13 +144,17 @@ class Cluster(Section):
     memory: Memory | None = Field(None, description="host memory of a node, like 400G")
     time: TimeLimit = Field("24:00:00", description="time limit of training (--time)")
     warn_before: Positive = Field(
-        600, description="seconds before the limit at which training saves a checkpoint and ends"
+        600,
+        le=LATEST_WARNING,
+        description="seconds before the limit at which training saves a checkpoint and ends",
     )
     requeue: Count = Field(
         3, description="how often training may go on in the queue after a limit or preemption"
     )
     one_task: OneTask = Field(OneTask(), description="jobs of one task")
-    modules: Annotated[tuple[Name, ...], Strict(False)] = Field((), description="modules to load")
+    modules: Annotated[tuple[ModuleName, ...], Strict(False)] = Field(
+        (), description="modules to load"
+    )
     module_init: Folder | None = Field(
         None, description="file that defines `module`, where it is in none of the usual places"
     )
@@ -154,8 +174,11 @@ class Cluster(Section):
     def _fits_together(self) -> "Cluster":
         for option in self.sbatch:
             name = option[2:].partition("=")[0]
-            if name in OWNED_OPTIONS:
-                raise ValueError(f"--{name} in sbatch: ft gives this option itself")
+            owned = [known for known in OWNED_OPTIONS if known.startswith(name)]
+            if owned:  # sbatch takes the beginning of a name for the whole
+                raise ValueError(
+                    f"--{owned[0]} in sbatch: ft gives this option itself, or cannot do with it"
+                )
         for name in self.exports:
             if SECRET.search(name):
                 raise ValueError(f"exports.{name}: a secret belongs into your environment")

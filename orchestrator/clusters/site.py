@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.backends.base import Target
 from orchestrator.clusters import prelude
-from orchestrator.clusters.profile import Cluster, bytes_of, seconds
+from orchestrator.clusters.profile import ALL_MEMORY, Cluster, bytes_of, seconds
 from orchestrator.environments.home import home
 from orchestrator.errors import UsageError
 from orchestrator.findings import Finding
@@ -43,7 +43,8 @@ class Site:
     @property
     def host_memory(self) -> int | None:
         """Bytes of a node's memory that a job gets; None if the profile does not say."""
-        return bytes_of(self.cluster.memory) if self.cluster.memory else None
+        memory = self.cluster.memory
+        return bytes_of(memory) if memory and memory != ALL_MEMORY else None
 
     def gpus(self, recipe: Recipe) -> Gpus | None:
         """The GPUs that the recipe would have here, for the memory plan; None without any.

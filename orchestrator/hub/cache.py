@@ -19,6 +19,7 @@ from orchestrator.files import read_json, write_json
 
 Kind = Literal["model", "dataset"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DEFAULT_REVISION = "main"
 
 
@@ -103,7 +104,7 @@ def find(repository: Repository) -> Snapshot | None:
     folder = home / "snapshots" / commit
     files = receipt(repository, commit)
     if files:
-        whole = all(_size(folder / file.path) == file.size for file in files)
+        whole = all(size(folder / file.path) == file.size for file in files)
     else:
         broken_off = _begun_file(repository, commit).exists() or any(
             home.glob("blobs/*.incomplete")
@@ -148,7 +149,7 @@ def differing(folder: Path, files: Iterable[RemoteFile]) -> list[RemoteFile]:
     return [
         file
         for file in files
-        if _size(folder / file.path) != file.size or digest(folder / file.path, file) != file.digest
+        if size(folder / file.path) != file.size or digest(folder / file.path, file) != file.digest
     ]
 
 
@@ -179,11 +180,14 @@ def place(snapshot: Snapshot, source: Path) -> Snapshot:
     folder = home / "snapshots" / snapshot.commit
     for file in snapshot.files:
         blob, link = home / "blobs" / file.digest, folder / file.path
-        if _size(blob) != file.size:
+        if size(blob) != file.size:
             put(source / file.path, blob)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(blob, link.parent))
+        try:
+            link.symlink_to(os.path.relpath(blob, link.parent))
+        except OSError:  # a file system without links
+            put(blob, link)
     revision = snapshot.repository.revision or DEFAULT_REVISION
     if not COMMIT.fullmatch(revision):
         reference = home / "refs" / revision
@@ -206,7 +210,8 @@ def put(source: Path, target: Path) -> None:
     partial.replace(target)
 
 
-def _size(path: Path) -> int | None:
+def size(path: Path) -> int | None:
+    """Bytes of a file; None if there is none."""
     try:
         return path.stat().st_size
     except OSError:

@@ -24,17 +24,15 @@ WEIGHTS = (
 )
 """The formats of weights, in the order in which transformers looks for them."""
 
+WEIGHTS_WORDS = "weights that transformers reads (safetensors or pytorch_model.bin)"
+
 INDEX = re.compile(r"[^/]+\.(?P<format>safetensors|bin|h5|msgpack)\.index\.json")
 
 
 def of_model(paths: Iterable[str]) -> list[str]:
     """The files of a model that training needs: one format of weights and what is beside them."""
     known = sorted(paths)
-    weights: list[str] = []
-    for form in WEIGHTS:
-        weights = [path for path in known if form.fullmatch(path)]
-        if weights:
-            break
+    weights = weights_of(known)
     suffix = PurePosixPath(weights[0]).suffix[1:] if weights else ""
     return [
         path
@@ -43,12 +41,27 @@ def of_model(paths: Iterable[str]) -> list[str]:
     ]
 
 
+def weights_of(paths: Iterable[str]) -> list[str]:
+    """The weights of a model, in the format that transformers would load; empty if it has none."""
+    known = sorted(paths)
+    for form in WEIGHTS:
+        weights = [path for path in known if form.fullmatch(path)]
+        if weights:
+            return weights
+    return []
+
+
 def _is_beside(path: str) -> bool:
     """`*` must not reach into folders: `original/params.json` belongs to another format."""
     return any(
         path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)
         for pattern in BESIDE_WEIGHTS
     )
+
+
+def is_index_of(path: str, weights: Sequence[str]) -> bool:
+    """Whether a file says which of these weights a tensor is in."""
+    return bool(weights) and _index_of(path) == PurePosixPath(weights[0]).suffix[1:]
 
 
 def _index_of(path: str) -> str:

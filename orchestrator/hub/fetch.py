@@ -5,11 +5,14 @@ sizes only of what it has just downloaded (2.4.0): a file that was damaged on it
 by a loss that is wrong, days later.
 """
 
+import errno
+import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from orchestrator.errors import BackendEnvironmentError, FtError
+from orchestrator.errors import BackendEnvironmentError, FtError, LaunchError
+from orchestrator.files import STORAGE
 from orchestrator.hub import cache, choosing
 from orchestrator.hub.cache import RemoteFile, Repository, Snapshot
 
@@ -28,6 +31,9 @@ def fetch(repository: Repository) -> Snapshot:
             found = cache.find(repository)
             if found:
                 return found
+        known = _of_others(repository, commit, files)
+        if known:
+            return known
         cache.begin(repository, commit)
         _drop_cut(repository, commit, files)
         folder = _download(repository, files)
@@ -38,6 +44,23 @@ def fetch(repository: Repository) -> Snapshot:
         _check(repository, folder, files)
     snapshot = Snapshot(repository, commit, folder, files)
     cache.write_receipt(snapshot)
+    return snapshot
+
+
+def _of_others(
+    repository: Repository, commit: str, files: tuple[RemoteFile, ...]
+) -> Snapshot | None:
+    """What another program has fetched, if it is whole and right: nothing has to be written.
+
+    A site's cache for all its users can only be read.
+    """
+    folder = cache.folder_of(repository) / "snapshots" / commit
+    there = all(cache.size(folder / file.path) == file.size for file in files)
+    if commit != cache.commit_of(repository) or not there or cache.differing(folder, files):
+        return None
+    snapshot = Snapshot(repository, commit, folder, files)
+    with suppress(LaunchError):
+        cache.write_receipt(snapshot)
     return snapshot
 
 
@@ -83,7 +106,11 @@ def _needed(repository: Repository, known: Collection[str]) -> list[str]:
         needed, lacks = choosing.matching(known, repository.files), ", ".join(repository.files)
     elif repository.kind == "model":
         needed, lacks = choosing.of_model(known), "config.json"
-        needed = needed if lacks in needed else []
+        if lacks in needed:
+            lacks = choosing.WEIGHTS_WORDS
+            needed = needed if choosing.weights_of(known) else []
+        else:
+            needed = []
     else:
         needed, lacks = choosing.of_dataset(known), "files"
     if not needed:
@@ -182,12 +209,23 @@ def _explained(repository: Repository) -> Iterator[None]:
     except LocalEntryNotFoundError as error:
         raise _unreachable(repository) from error
     except Exception as error:  # of the library that the hub's client uses, which has changed twice
-        if isinstance(error, OSError) and error.filename:
-            raise BackendEnvironmentError(
-                f"{_named(repository)} cannot be kept in {error.filename}: {error.strerror}",
-                hint="make room, or set HF_HOME to a folder on a larger disk",
-            ) from error
-        raise _unreachable(repository, _first_line(error)) from error
+        raise _not_kept(repository, error) or _unreachable(
+            repository, _first_line(error)
+        ) from error
+
+
+def _not_kept(repository: Repository, error: Exception) -> BackendEnvironmentError | None:
+    """What to say when the place of the cache is at fault, not the hub."""
+    number = error.errno if isinstance(error, OSError) else None
+    full = [code for code in (errno.ENOSPC, errno.EDQUOT) if os.strerror(code) in str(error)]
+    number = full[0] if full else number  # not every downloader raises an OSError
+    if number not in STORAGE:
+        return None
+    place = getattr(error, "filename", None) or cache.root()
+    return BackendEnvironmentError(
+        f"{_named(repository)} cannot be kept in {place}: {os.strerror(number)}",
+        hint=f"{STORAGE[number]}, or set HF_HOME to a folder on a larger disk; {AGAIN}",
+    )
 
 
 def _unreachable(repository: Repository, why: str = "") -> BackendEnvironmentError:
@@ -202,6 +240,10 @@ def _unreachable(repository: Repository, why: str = "") -> BackendEnvironmentErr
 def _status_hint(status: int) -> str:
     if status in (401, 403):
         return "`hf auth login` or set HF_TOKEN; the token must be allowed to read it"
+    if status == 429:
+        return f"wait some minutes; with `hf auth login` or HF_TOKEN the hub allows more; {AGAIN}"
+    if status >= 500:
+        return f"the hub has a fault: {AGAIN} later"
     return AGAIN
 
 

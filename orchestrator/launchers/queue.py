@@ -1,14 +1,15 @@
 """Slurm's own commands: submit, look, cancel. The only place that calls them.
 
-A job's state is asked of the controller, then of the accounting, then of the job completion file:
-the controller forgets a job some minutes after its end (MinJobAge), and many sites have one of the
-other two only. `scontrol --json` is not asked, since 22.05 has none and later releases differ.
+A job's state is asked of the controller, and when that has forgotten it (MinJobAge, some minutes
+after its end) of the accounting, then of the job completion file: many sites have one of the two
+only. `scontrol --json` is not asked, since 22.05 has none and later releases differ.
 """
 
+import contextlib
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,19 @@ from orchestrator.launchers.slurm import PROGRAMS, submit_environment
 
 TIMEOUT = 60.0  # sbatch and scancel wait long for a controller that is down
 
-WAITING = frozenset(
-    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD",
-     "SPECIAL_EXIT"}
-)  # fmt: skip
 RUNNING = frozenset(
     {"RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED", "RESIZING"}
 )
+UNKNOWN = "UNKNOWN"
+ENDED = frozenset(
+    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
+     "PREEMPTED", "REVOKED", "TIMEOUT", UNKNOWN}
+)  # fmt: skip
+"""All that Slurm ends a job as. A word that is in neither list, of a newer Slurm, is no end."""
+
+
+SILENT = re.compile(r"(?i)unable to contact|timed out|zero bytes|connection refused")
+"""What Slurm's commands say when the controller does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class JobState:
     @property
     def waiting(self) -> bool:
         """It has not started, or will start again."""
-        return self.state in WAITING
+        return not (self.running or self.ended)
 
     @property
     def running(self) -> bool:
@@ -52,7 +59,7 @@ class JobState:
     @property
     def ended(self) -> bool:
         """It will not run again."""
-        return not (self.waiting or self.running)
+        return self.state in ENDED
 
     @property
     def well(self) -> bool:
@@ -68,7 +75,22 @@ def environment() -> dict[str, str]:
 
 
 def _slurm(*argv: str) -> tuple[int, str, str]:
-    return shell.capture(argv, env=environment(), timeout=TIMEOUT)
+    """In a session of its own: Ctrl-C is for ft, which asks sbatch first what it has done."""
+    return shell.capture(argv, env=environment(), timeout=TIMEOUT, own_session=True)
+
+
+def ready() -> None:
+    """Whether jobs can be submitted from here: asked before an hour of downloads.
+
+    Raises:
+        LaunchError: Slurm's commands are not there.
+    """
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        raise LaunchError(
+            f"jobs cannot be submitted from here, not found: {', '.join(missing)}",
+            hint="run this on a login node of the cluster; if Slurm is a module there, load it",
+        )
 
 
 def submit(script: Path, *, after: str | None = None, hold: bool = False) -> str:
@@ -86,14 +108,33 @@ def submit(script: Path, *, after: str | None = None, hold: bool = False) -> str
     if hold:
         options.append("--hold")
     code, out, error = _slurm("sbatch", *options, str(script))
-    identity = out.strip().splitlines()[-1].partition(";")[0] if out.strip() else ""
-    if code or not identity.isdigit():
+    found = re.findall(r"^(\d+)(?:;\S*)?$", out, re.MULTILINE)  # a site's sbatch may say more
+    if code and SILENT.search(error):
+        raise JobError(
+            f"Slurm does not take {script.name}: {_said(error)}",
+            hint="again when it answers (`scontrol ping`): ft recipe run --resume RUN",
+        )
+    if code or not found:
         raise JobError(
             f"Slurm refuses {script.name}: {_said(error or out)}",
+            detail=error.strip() if len(error.strip().splitlines()) > 1 else "",  # a site's words
             hint="compare the cluster profile with `sinfo` and your account: `ft cluster check`",
             where=str(script),
         )
-    return identity
+    return str(found[-1])
+
+
+def of_scripts(scripts: Collection[Path]) -> list[str]:
+    """The jobs of these batch scripts that wait or run: sbatch may fail when it has submitted.
+
+    Raises:
+        JobError: Slurm does not say.
+    """
+    code, out, error = _slurm("squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%o")
+    if code:
+        raise JobError(f"squeue failed: {_said(error or out)}")
+    rows = (line.strip().partition("|") for line in out.splitlines())
+    return [identity for identity, _, script in rows if Path(script) in scripts]
 
 
 def release(job: str) -> None:
@@ -104,7 +145,10 @@ def release(job: str) -> None:
     """
     code, out, error = _slurm("scontrol", "release", job)
     if code:
-        raise JobError(f"job {job} cannot be released: {_said(error or out)}")
+        raise JobError(
+            f"job {job} cannot be released: {_said(error or out)}",
+            hint="`ft recipe run --resume RUN` submits the jobs again",
+        )
 
 
 def cancel(jobs: Sequence[str]) -> None:
@@ -134,21 +178,33 @@ def requeue(job: str) -> None:
 
 
 def look(job: str) -> JobState | None:
-    """What Slurm knows of a job: `UNKNOWN` when that is nothing; None when it does not answer."""
+    """What Slurm knows of a job: `UNKNOWN` when that is nothing; None when it does not answer.
+
+    Without the controller's word the accounting is not believed: of a job that was requeued it
+    may know the end of an earlier start only.
+    """
     try:
         code, out, error = _slurm("scontrol", "-o", "show", "job", job)
-        if code == 0 and "JobState=" in out:
-            return _of_controller(job, out.splitlines()[0])
-        for source in (("-X",), ("-c",)):
+    except LaunchError:
+        return None
+    if code == 0 and "JobState=" in out:
+        return _of_controller(job, out.splitlines()[0])
+    if "Invalid job id" not in error:
+        return None
+    return _forgotten(job)
+
+
+def _forgotten(job: str) -> JobState:
+    """What is kept of a job that the controller does not know any more."""
+    for source in ("-X", "-c"):
+        with contextlib.suppress(LaunchError):  # there may be no sacct
             code, out, _ = _slurm(
-                "sacct", *source, "-n", "-P", "-j", job, "--format=JobID,State,ExitCode,NodeList"
+                "sacct", source, "-n", "-P", "-j", job, "--format=JobID,State,ExitCode,NodeList"
             )
             rows = [line.split("|") for line in out.splitlines() if line.count("|") >= 3]
             if code == 0 and rows:  # one row for each time that the job was started
                 return _of_accounting(job, rows[-1])
-    except LaunchError:
-        return None
-    return JobState(job, "UNKNOWN") if "Invalid job id" in error else None
+    return JobState(job, UNKNOWN)
 
 
 def _of_controller(job: str, line: str) -> JobState:
@@ -171,7 +227,8 @@ def _of_controller(job: str, line: str) -> JobState:
 
 def _of_accounting(job: str, row: Sequence[str]) -> JobState:
     code, number = _exit(row[2])
-    return JobState(job, row[1].split()[0] if row[1] else "UNKNOWN", "", code, number, row[3])
+    nodes = "" if row[3] in ("(null)", "None assigned") else row[3]
+    return JobState(job, row[1].split()[0] if row[1] else UNKNOWN, "", code, number, nodes)
 
 
 def _exit(text: str) -> tuple[int | None, int | None]:

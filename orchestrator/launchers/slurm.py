@@ -199,14 +199,14 @@ def _extra(cluster: Cluster) -> list[Option]:
 
 
 def written(option: Option) -> str:
-    """An option as sbatch reads it, on a command line and behind #SBATCH."""
+    """An option as one would type it."""
     name, value = option
     return f"--{name}={shlex.quote(value)}" if value else f"--{name}"
 
 
 def directives(options: Sequence[Option]) -> list[str]:
-    """The #SBATCH lines."""
-    return [f"#SBATCH {written(option)}" for option in options]
+    """The #SBATCH lines; in them a backslash means something to sbatch within any quotes."""
+    return [f"#SBATCH {written(option)}".replace("\\", "\\\\") for option in options]
 
 
 KEPT = (

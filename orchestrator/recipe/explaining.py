@@ -67,7 +67,8 @@ def finding_of(problem: dict[str, Any], document: Document, root: type[BaseModel
             fix=_describe(path, root),
         )
     code, message, fix = _explain(kind, value, context, problem["msg"])
-    return Finding(code, "error", f"{field}: {message}", document.place(path), field=field, fix=fix)
+    message = f"{field}: {message}" if field else message
+    return Finding(code, "error", message, document.place(path), field=field, fix=fix)
 
 
 def _path_in(value: Any, location: Sequence[str | int]) -> Path_:

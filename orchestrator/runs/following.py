@@ -4,6 +4,7 @@ import sys
 import time
 from pathlib import Path
 
+from orchestrator import ui
 from orchestrator.errors import UsageError
 from orchestrator.plan import STAGES
 from orchestrator.runs.jobs import ACTIVE, jobs_of, live
@@ -51,9 +52,12 @@ def _print(output: bytes) -> None:
 
 
 def follow_logs(record: Record, files: list[Path]) -> None:
-    """Print what is there and what comes, until the run has ended."""
+    """Print what is there and what comes, until the run has ended.
+
+    What it waits for, and why it has ended, no log says: that goes to stderr.
+    """
     positions = dict.fromkeys(files, 0)
-    asked, active = 0.0, True
+    asked, active, said = 0.0, True, ""
     while True:
         for file in files:
             positions[file] = _print_from(file, positions[file])
@@ -61,7 +65,11 @@ def follow_logs(record: Record, files: list[Path]) -> None:
             return
         if time.monotonic() - asked > ASK_EVERY:
             asked = time.monotonic()
-            active = live(open_record(record.layout.root)).status in ACTIVE
+            found = live(open_record(record.layout.root))
+            active = found.status in ACTIVE
+            if found.reason and str(found) != said:
+                said = str(found)
+                ui.note(f"{record.layout.id}: {said}")
             continue  # once more, for what was written before the end
         time.sleep(EVERY)
 

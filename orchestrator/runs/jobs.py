@@ -6,41 +6,31 @@ decides. Once no job will write any more, what was found is put into the record,
 forgets.
 """
 
+import contextlib
 import dataclasses
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.clusters.prelude import Stop
 from orchestrator.errors import Exit, JobError, LaunchError, UsageError
 from orchestrator.launchers import queue
 from orchestrator.launchers.queue import JobState
+from orchestrator.launchers.slurm import CHAIN
 from orchestrator.runs import stillness
 from orchestrator.runs.lock import holder, is_locked, locked
 from orchestrator.runs.record import Record, Status, now, open_record
 from orchestrator.runs.stillness import Still
+from orchestrator.runs.verdict import of_ended, of_waiting
 
 FINAL = frozenset({"done", "failed", "cancelled", "timeout"})
 ACTIVE = frozenset({"queued", "running"})
 """What a run with jobs, or the `ft` that holds its lock, will still change by itself."""
 
-WHY = {
-    "TIMEOUT": "the time limit was reached",
-    "OUT_OF_MEMORY": "it needed more memory than the job had",
-    "NODE_FAIL": "a node failed",
-    "BOOT_FAIL": "a node did not start",
-    "PREEMPTED": "another job took its nodes",
-    "DEADLINE": "it could not end before its deadline",
-    "CANCELLED": "it was cancelled",
-}
-STOPPED = {
-    Stop.MODULE_COMMAND: "its script found no command module",
-    Stop.MODULE: "a module of the cluster profile cannot be loaded",
-    Stop.ENVIRONMENT: "the environment of the cluster profile cannot be activated",
-    Stop.SCRATCH: "the scratch folder cannot be written",
-}
+SEEN_WITHIN = 15.0
+"""Seconds until what a node has written is surely seen here, through a network file system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +41,9 @@ class Live:
     reason: str
     jobs: tuple[tuple[dict[str, Any], JobState | None], ...]
     still: Still | None = None
+
+    def __str__(self) -> str:
+        return f"{self.status} ({self.reason})" if self.reason else self.status
 
 
 def jobs_of(record: Record) -> list[dict[str, Any]]:
@@ -72,19 +65,25 @@ def live(record: Record, *, every_job: bool = False) -> Live:
 
 
 def _live(record: Record, every_job: bool) -> Live:
+    halfway = _broken_off(record)
     jobs = jobs_of(record)
     if not jobs:
-        return _here(record)
+        return Live("interrupted", _half_submitted(record), ()) if halfway else _here(record)
     status: Status = record.document.get("status", "failed")
     states: dict[str, JobState | None] = {}
     if status in FINAL:
         reason = str(record.document.get("error") or "")
+    elif halfway:
+        status, reason = "interrupted", _half_submitted(record)
     else:
         status, reason = _judge(record, jobs, states)
         if status in FINAL:
             _settle(record, status, reason)
-    if every_job:
-        states |= {job["id"]: queue.look(job["id"]) for job in jobs if job["id"] not in states}
+    for job in jobs if every_job else ():
+        if None in states.values():  # it would not answer about the others either
+            break
+        if job["id"] not in states:
+            states[job["id"]] = queue.look(job["id"])
     return Live(status, reason, tuple((job, states.get(job["id"])) for job in jobs))
 
 
@@ -102,6 +101,30 @@ def _here(record: Record) -> Live:
     return Live(status, reason, ())
 
 
+def _broken_off(record: Record) -> bool:
+    """Whether ft ended while it submitted: stages that are not done have no job."""
+
+    def halfway() -> bool:
+        stages = record.document.get("stages", {})
+        left = {name for name, stage in stages.items() if stage.get("status") != "done"}
+        in_jobs = {stage for stages in CHAIN.values() for stage in stages}
+        with_job = {stage for job in jobs_of(record) for stage in job["stages"]}
+        return record.document.get("status") == "queued" and bool((left & in_jobs) - with_job)
+
+    if not halfway() or is_locked(record.layout):
+        return False
+    record.document = open_record(record.layout.root).document  # it may have just been written
+    return halfway()
+
+
+def _half_submitted(record: Record) -> str:
+    name = record.layout.id
+    return (
+        f"ft ended before all its jobs were submitted; `ft runs cancel {name}` removes those that "
+        f"are in the queue, then go on with: ft recipe run --resume {name}"
+    )
+
+
 def _judge(
     record: Record, jobs: list[dict[str, Any]], states: dict[str, JobState | None]
 ) -> tuple[Status, str]:
@@ -111,7 +134,7 @@ def _judge(
             continue
         state = states[job["id"]] = queue.look(job["id"])
         if state and state.ended:  # since the record was read it may have done them
-            record.document = open_record(record.layout.root).document
+            _read_its_last_words(record, job, state)
             if _done(record, job):
                 continue
         return _verdict(record, f"job {job['id']} ({job['name']})", state)
@@ -122,38 +145,38 @@ def _done(record: Record, job: dict[str, Any]) -> bool:
     return all(record.layout.marker(stage).is_file() for stage in job["stages"])
 
 
+def _read_its_last_words(record: Record, job: dict[str, Any], state: JobState) -> None:
+    """Read what an ended job has written.
+
+    An ft that ends by itself has written how, before. Where that is not seen it is on its way
+    through a network file system, which remembers for some time that a file was not there.
+    """
+    by_itself = state.state in ("COMPLETED", "FAILED") and not state.signal
+    by_itself = by_itself and state.exit_code in {*Exit}
+    deadline = time.monotonic() + (SEEN_WITHIN if by_itself else 0)
+    while True:
+        record.document = open_record(record.layout.root).document
+        told = record.document.get("status") in (*FINAL, "interrupted")
+        if told or _done(record, job) or time.monotonic() > deadline:
+            return
+        time.sleep(0.5)
+        for folder in (record.layout.root, record.layout.marker("train").parent):
+            with contextlib.suppress(OSError):  # a change brings the server's word on the folder
+                os.chown(folder, os.geteuid(), -1)
+
+
 def _verdict(record: Record, name: str, state: JobState | None) -> tuple[Status, str]:
     status: Status = record.document.get("status", "failed")
     if status in FINAL:
         return status, str(record.document.get("error") or "")
-    if state is None:
-        return status, f"not confirmed: Slurm does not answer here about {name}"
+    if state is None:  # between two jobs, or two starts of one, the record says something else
+        known: Status = status if status in ACTIVE else "queued"
+        return known, f"not confirmed: Slurm does not answer here about {name}"
     if state.running:
         return "running", f"{name} on {state.nodes}"
     if state.waiting:
-        again = f", started {state.restarts} times before" if state.restarts else ""
-        held = f"; `scontrol release {state.id}` lets it start" if _held(state) else ""
-        return "queued", f"{name}: {state.reason or state.state}{again}{held}"
-    return _ended(name, state)
-
-
-def _held(state: JobState) -> bool:
-    """Slurm will not start it by itself: somebody held it, or a node could not launch it."""
-    return state.state == "REQUEUE_HOLD" or "held" in state.reason.lower()
-
-
-def _ended(name: str, state: JobState) -> tuple[Status, str]:
-    """A job that has ended without its stages, and without a word of ft's about it."""
-    if state.state == "UNKNOWN":
-        return "died", f"Slurm knows nothing of {name} any more, and it is not done"
-    ends: dict[str, Status] = {"TIMEOUT": "timeout", "CANCELLED": "cancelled"}
-    status = ends.get(state.state, "failed")
-    if state.state in WHY:
-        return status, f"{name}: {WHY[state.state]} ({state.state})"
-    if state.exit_code in STOPPED:
-        return status, f"{name}: {STOPPED[Stop(state.exit_code)]}"
-    end = f"signal {state.signal}" if state.signal else f"exit code {state.exit_code}"
-    return status, f"{name}: {state.state}, {end}, before ft could say why; see its log"
+        return "queued", of_waiting(name, state)
+    return of_ended(name, state, record.layout.id)
 
 
 def exit_code(record: Record, status: Status) -> int:
@@ -168,12 +191,14 @@ def exit_code(record: Record, status: Status) -> int:
 
 def _settle(record: Record, status: Status, reason: str) -> None:
     """Record an end that no job could; a run that some ft works on is left alone."""
-    document = record.document
-    if document.get("status") == status:
+    if record.document.get("status") == status:
         return
     try:
         with locked(record.layout):
-            for name, stage in document.get("stages", {}).items():
+            record.reread()
+            if record.document.get("status") in FINAL:
+                return
+            for name, stage in record.document.get("stages", {}).items():
                 if stage.get("status") in ("running", "interrupted") and status != "done":
                     record.stage(name, status=status, ended=now(), error=reason)
             code = 0 if status == "done" else int(Exit.JOB)
@@ -187,27 +212,38 @@ def none_active(record: Record) -> None:
 
     Raises:
         UsageError: a job of it waits or runs.
+        JobError: Slurm does not say.
     """
     for job in jobs_of(record):
         state = queue.look(str(job["id"]))
-        if state is not None and not state.ended:
+        if state is None:
+            raise JobError(
+                f"Slurm does not answer about job {job['id']} ({job['name']}) of this run",
+                hint="again when it does: a second job must not train beside it",
+            )
+        if not state.ended:
             raise UsageError(
                 f"job {job['id']} ({job['name']}) of this run is {state.state}",
                 hint=f"wait for it, or `ft runs cancel {record.layout.id}`",
             )
 
 
-def wait_for(record: Record, timeout: float | None = None) -> Live:
-    """What a run has ended as.
+def wait_for(
+    record: Record, timeout: float | None = None, say: Callable[[str], None] | None = None
+) -> Live:
+    """What a run has ended as; `say` is told what it waits for.
 
     Raises:
         JobError: it has not within `timeout` seconds.
     """
-    started, pause = time.monotonic(), 0.5
+    started, pause, said = time.monotonic(), 0.5, ""
     while True:
         found = live(open_record(record.layout.root))
         if found.status not in ACTIVE:
             return found
+        if say and found.reason and str(found) != said:
+            said = str(found)
+            say(said)
         if timeout is not None and time.monotonic() - started + pause > timeout:
             raise JobError(
                 f"{record.layout.id} is still {found.status} after {timeout:.0f} s",
@@ -226,10 +262,12 @@ def end(record: Record) -> Live:
         JobError: Slurm cannot cancel, or the run does not end.
     """
     found = live(record, every_job=True)
-    if found.status not in ACTIVE:
+    if found.jobs and found.status not in FINAL:
+        queue.cancel(
+            [str(job["id"]) for job, state in found.jobs if state is None or not state.ended]
+        )
+    elif found.status not in ACTIVE:
         return found
-    if found.jobs:
-        queue.cancel([str(job["id"]) for job, state in found.jobs if state and not state.ended])
     else:
         _interrupt(record)
     return wait_for(record, timeout=120)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.launchers import slurm
 from tests.helpers import write_recipe
 from tests.hub_server import Hub, HubRepository, folder, serving
 from tests.slurm.conftest import SlurmPlace
@@ -116,6 +117,18 @@ def test_check_of_the_profile(place: SlurmPlace) -> None:
     assert "invalid partition" in found["training jobs"].lower()
     assert "the module Nope/1.0 cannot be loaded" in found[f"{BACKEND}: start of a job"]
     assert "cannot be written" in found["scratch"]
+
+
+def test_options_reach_slurm_as_they_are(place: SlurmPlace) -> None:
+    """sbatch reads its lines by rules of its own: a backslash means something in any quotes."""
+    script = place.work / "odd.sh"
+    for odd in ("a 'b' \"c\" #d", "$HOME `id` %j", "\\ back \\\\ \\' \\n\\", "ünï 日本"):
+        lines = slurm.directives([("comment", odd), ("output", "/dev/null"), ("hold", "")])
+        script.write_text("\n".join(["#!/bin/bash", *lines, "true", ""]))
+        job = place.slurm("sbatch", "--parsable", str(script)).strip()
+        assert place.slurm("squeue", "--noheader", f"--jobs={job}", "--format=%k") == f"{odd}\n"
+        assert place.slurm("squeue", "--noheader", "--format=%i|%o") == f"{job}|{script}\n"
+        place.slurm("scancel", job)
 
 
 def test_chain_of_jobs_makes_a_model(place: SlurmPlace, chain: Path) -> None:

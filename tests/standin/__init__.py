@@ -20,6 +20,7 @@ from typing import Any
 from orchestrator.yaml_out import dump
 from tests.helpers import ROOT, Outcome, ft
 from tests.label_world import world
+from tests.standin.program import tensors
 
 STEPS = 6
 
@@ -36,6 +37,7 @@ class Site:
         self.environ = {"FT_HOME": str(self.home), "FT_LLAMAFACTORY_PREFIX": str(self.prefix)}
         subject = world(folder / "world")
         shutil.copytree(folder / "world" / "tokenizer", subject.base, dirs_exist_ok=True)
+        tensors(Path(subject.base) / "model.safetensors", {"model.embed_tokens.weight": [300, 8]})
         python = self.prefix / "bin" / "python"
         python.parent.mkdir(parents=True)
         program = Path(__file__).with_name("program.py")
