@@ -81,5 +81,5 @@ def read_json(path: Path) -> Any:
     """The JSON document in `path`; None when there is no such file or it cannot be parsed."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

@@ -122,6 +122,17 @@ def test_a_config_of_something_else_is_refused(broken: dict[str, Any]) -> None:
         ("2xRTX 4090", 2, 1, 24),
         ("8 x h200", 8, 1, 140.4),
         ("1xL40S-48GB", 1, 1, 48),
+        ("2xRTX-4090", 2, 1, 24),
+        ("2xGeForce-RTX-3090", 2, 1, 24),
+        ("1x4090", 1, 1, 24),
+        ("4xA10G", 4, 1, 22.5),
+        ("4xV100-32G", 4, 1, 32),
+        ("1xTesla T4", 1, 1, 15),
+        ("2x4xNVIDIA A100-SXM4-40GB", 4, 2, 40),
+        ("NVIDIA H100 80GB HBM3", 1, 1, 80),
+        ("1xH100-NVL", 1, 1, 93.6),
+        ("8xMI300X", 8, 1, 192),
+        ("NVIDIA RTX 6000 Ada Generation", 1, 1, 48),
     ],
 )
 def test_gpus_by_name(spec: str, count: int, nodes: int, size: float) -> None:
@@ -129,10 +140,20 @@ def test_gpus_by_name(spec: str, count: int, nodes: int, size: float) -> None:
     assert (found.count, found.nodes, found.memory) == (count, nodes, int(size * GIB))
 
 
-@pytest.mark.parametrize("spec", ["", "4x", "2xFancy", "0xA100", "A100x", "1x0GB"])
+@pytest.mark.parametrize(
+    "spec", ["", "4x", "2xFancy", "0xA100", "-1xH100", "1.5xH100", "A100x", "1x0GB"]
+)
 def test_what_is_no_gpu(spec: str) -> None:
     with pytest.raises(UsageError, match="gpus"):
         gpus.parse(spec)
+
+
+def test_a_misspelt_gpu() -> None:
+    with pytest.raises(UsageError, match="not known") as failed:
+        gpus.parse("2xRTX-4009")
+    assert "is it RTX4090?" in failed.value.hint
+    with pytest.raises(UsageError, match="not known"):
+        gpus.parse("A100 MIG 1g.5gb")
 
 
 # terms
@@ -414,10 +435,49 @@ def test_layouts_of_recipes() -> None:
     assert layout(fsdp, 2, 2) == Layout("fsdp", 4, 3, "none", 2)
 
 
+@pytest.mark.parametrize(
+    ("fsdp", "expected"),
+    [
+        ({"options": ["full_shard", "auto_wrap"]}, {}),
+        ({"options": ["shard_grad_op"]}, {"kept": True}),
+        ({"options": ["hybrid_shard"]}, {"parts": 4}),
+        ({"options": ["no_shard"]}, {"parts": 1}),
+        ({"options": ["full_shard", "offload"]}, {"offload": "all"}),
+        ({"version": 2, "reshard": False}, {"kept": True}),
+        ({"version": 2, "offload": True}, {"offload": "all"}),
+    ],
+)
+def test_what_fsdp_shards(fsdp: dict[str, Any], expected: dict[str, Any]) -> None:
+    asked = loaded(**{"distributed": {"strategy": "fsdp", "fsdp": fsdp}}).recipe
+    assert layout(asked, 4, 2) == replace(Layout("fsdp", 8, 3, "none", 2), **expected)
+
+
+def test_less_sharding_needs_more() -> None:
+    full = Layout("fsdp", 8, 3)
+    sizes = [
+        estimate(LLAMA, Settings(), one).total
+        for one in (full, replace(full, parts=4), replace(full, kept=True), replace(full, parts=1))
+    ]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[1]
+
+
+def test_weights_alone_in_host_memory() -> None:
+    zero = {"stage": 3, "offload_param": {"device": "cpu"}, "max_live_parameters": 0}
+    asked = loaded(**{"distributed": {"strategy": "deepspeed", "deepspeed_file": "z.json"}}).recipe
+    made = layout(asked, 4, own={"zero_optimization": zero})
+    assert (made.moves_weights, made.moves_states) == (True, False)
+    assert ("stage3_max_live_parameters", 0) in made.buckets
+    both, states = estimate(LLAMA, Settings(), made), Layout("zero", 4, 3, "all")
+    assert both.total > estimate(LLAMA, Settings(), states).total
+    two = {"zero_optimization": {**zero, "stage": 2}}
+    assert layout(asked, 4, own=two).offload == "none"
+
+
 def test_a_deepspeed_file_of_ones_own_decides(tmp_path: Path) -> None:
     file = tmp_path / "zero.json"
-    zero = {"stage": 2, "reduce_bucket_size": 10**8, "allgather_bucket_size": "auto",
-            "overlap_comm": True, "offload_optimizer": {"device": "cpu"}}  # fmt: skip
+    zero = {"stage": 2, "reduce_bucket_size": 10**8, "overlap_comm": True,
+            "offload_optimizer": {"device": "cpu"}}  # fmt: skip
     file.write_text(json.dumps({"zero_optimization": zero}))
     recipe = loaded(
         **{"distributed": {"strategy": "deepspeed", "deepspeed_file": "zero.json"}}

@@ -60,6 +60,13 @@ def test_it_is_exact_or_refused_with_a_fix_that_works(wanted: int, micro: int, m
     assert still == []
 
 
+def test_processes_that_share_a_layer_come_in_whole_groups() -> None:
+    shared = recipe(**{"distributed.tensor_parallel": 3, "distributed.strategy": "fsdp"})
+    _, wrong = batch.settled(shared, 8)
+    assert "8 processes cannot be split into groups of 3" in wrong[0].message
+    assert batch.settled(shared, 6)[1] == batch.settled(shared, 1)[1] == []
+
+
 def test_two_answers_for_one_batch_are_refused() -> None:
     both = recipe(**{"training.effective_batch": 64, "training.gradient_accumulation": 3})
     _, wrong = batch.settled(both, 4)

@@ -74,7 +74,10 @@ def build(config: Config) -> Architecture:
     inner = config.get("text_config")
     if isinstance(inner, Mapping):
         family = str(inner.get("model_type") or config.get("model_type") or "")
-        config = {"dtype": config.get("dtype") or config.get("torch_dtype"), **inner}
+        around = {"dtype": config.get("dtype") or config.get("torch_dtype")}
+        if "tie_word_embeddings" in config:
+            around["tie_word_embeddings"] = config["tie_word_embeddings"]
+        config = {**around, **inner}
         notes.append("only the language model is counted, not the image or sound parts")
     else:
         family = str(config.get("model_type") or "")
@@ -109,8 +112,8 @@ class _Shape:
         self.layers = self.number("num_hidden_layers")
         self.heads = self.number("num_attention_heads")
         self.vocabulary = self.number("vocab_size")
-        self.kv_heads = int(values.get("num_key_value_heads") or self.heads)
-        self.head_dim = int(values.get("head_dim") or self.hidden // self.heads)
+        self.kv_heads = self.some("num_key_value_heads", self.heads)
+        self.head_dim = self.some("head_dim", self.hidden // self.heads)
         self.query = self.heads * self.head_dim
         self.key = self.kv_heads * self.head_dim
         self.tied = bool(values.get("tie_word_embeddings", False))
@@ -123,11 +126,16 @@ class _Shape:
         """
         value = self.values.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:37]}..."
             raise UsageError(
-                f"the model's config has no usable {name} ({value!r})",
+                f"the model's config has no usable {name} ({shown})",
                 hint="is this the config.json of a language model?",
             )
         return value
+
+    def some(self, name: str, default: int = 0) -> int:
+        """A count that may be left out, null or 0: then it is the default."""
+        return self.number(name) if self.values.get(name) else default
 
     def flag(self, name: str) -> bool:
         """A switch of the config."""
@@ -328,7 +336,7 @@ def _qwen_moe(shape: _Shape) -> Architecture:
         [*matrices, *shape.head()],
         (
             Mlp(sparse, width, True, shape.number("num_experts_per_tok"), shared, number),
-            Mlp(dense, int(shape.values.get("intermediate_size") or 0), True),
+            Mlp(dense, shape.some("intermediate_size"), True),
         ),
         _rms(shape, 2, query_key=third),
     )
@@ -348,11 +356,11 @@ def _deepseek(shape: _Shape) -> Architecture:
     rope, nope = shape.number("qk_rope_head_dim"), shape.number("qk_nope_head_dim")
     latent, value = shape.number("kv_lora_rank"), shape.number("v_head_dim")
     query, bias = shape.heads * (rope + nope), shape.flag("attention_bias")
-    rank = int(values.get("q_lora_rank") or 0)
-    dense = min(int(values.get("first_k_dense_replace") or 0), shape.layers)
+    rank = shape.some("q_lora_rank")
+    dense = min(shape.some("first_k_dense_replace"), shape.layers)
     sparse = shape.layers - dense
     number, width = shape.number("n_routed_experts"), shape.number("moe_intermediate_size")
-    shared = int(values.get("n_shared_experts") or 0) * width
+    shared = shape.some("n_shared_experts") * width
     down = (
         [
             shape.matrix("q_a_proj", "attention", shape.hidden, rank, bias, "attention input"),
@@ -379,7 +387,7 @@ def _deepseek(shape: _Shape) -> Architecture:
         matrices,
         (
             Mlp(sparse, width, True, shape.number("num_experts_per_tok"), shared, number),
-            Mlp(dense, int(values.get("intermediate_size") or 0), True),
+            Mlp(dense, shape.some("intermediate_size"), True),
         ),
         Norms(2, norms, "rms", latent + rank),
         attention=Attention(
@@ -442,7 +450,7 @@ def _phi3(shape: _Shape) -> Architecture:
 
 
 def _gpt2(shape: _Shape) -> Architecture:
-    width = int(shape.values.get("intermediate_size") or 4 * shape.hidden)
+    width = shape.some("intermediate_size", 4 * shape.hidden)
     return shape.done(
         [
             shape.matrix("c_attn", "attention", shape.hidden, 3 * shape.hidden, True,
@@ -478,15 +486,15 @@ def _falcon(shape: _Shape) -> Architecture:
     """Falcon: one key and value for all heads, or groups of them in the newer models."""
     newer, bias = shape.flag("new_decoder_architecture"), shape.flag("bias")
     if newer:
-        shape.kv_heads = int(shape.values.get("num_key_value_heads") or shape.heads)
+        shape.kv_heads = shape.some("num_key_value_heads", shape.heads)
     else:
         shape.kv_heads = 1 if shape.flag("multi_query") else shape.heads
     shape.key = shape.kv_heads * shape.head_dim
     fused = shape.query + 2 * shape.key
-    width = int(shape.values.get("intermediate_size") or 4 * shape.hidden)
+    width = shape.some("intermediate_size", 4 * shape.hidden)
     per_layer = 1
     if newer:
-        per_layer = int(shape.values.get("num_ln_in_parallel_attn") or 2)
+        per_layer = shape.some("num_ln_in_parallel_attn", 2)
     elif not shape.flag("parallel_attn"):
         per_layer = 2
     return shape.done(

@@ -109,7 +109,7 @@ def refused(layout: Layout, settings: Settings) -> str:
     """Why a layout cannot be used with these settings; empty if it can (see `FT215`)."""
     if layout.stage == 3 and settings.quantization == "int8":
         return "not with 8-bit weights"
-    if layout.offload != "none" and settings.optimizer in EIGHT_BIT_OPTIMIZERS:
+    if layout.moves_states and settings.optimizer in EIGHT_BIT_OPTIMIZERS:
         return "not with 8-bit states"
     return ""
 
