@@ -352,7 +352,6 @@ def _shared(shape: _Shape, width: int, layers: int) -> list[Matrix]:
 
 def _deepseek(shape: _Shape) -> Architecture:
     """Multi-head latent attention (arXiv 2405.04434) and experts behind the first dense layers."""
-    values = shape.values
     rope, nope = shape.number("qk_rope_head_dim"), shape.number("qk_nope_head_dim")
     latent, value = shape.number("kv_lora_rank"), shape.number("v_head_dim")
     query, bias = shape.heads * (rope + nope), shape.flag("attention_bias")
