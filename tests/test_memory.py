@@ -101,6 +101,40 @@ def test_an_unknown_family_is_never_silently_a_llama() -> None:
     assert estimate(found, Settings(), ONE).notes
 
 
+OTHERS: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("other_families.json").read_text()
+)
+"""Families without a builder, and the parameters that transformers makes of these configs."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_families_are_counted_by_the_names_in_their_config(name: str) -> None:
+    found = read(OTHERS[name]["config"])
+    assert found.parameters == pytest.approx(OTHERS[name]["parameters"], rel=0.03)
+    assert any(f"{name} is not known" in note for note in found.notes)
+
+
+def test_a_multimodal_config_that_names_little_more_than_its_family() -> None:
+    text = {"model_type": "llama", "vocab_size": 32064}
+    assert read({"model_type": "llava", "text_config": text}).parameters == 6_738_415_616 + 524_288
+    tied = read({"tie_word_embeddings": True, "text_config": {"model_type": "qwen2"}})
+    assert tied.tied
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"num_key_value_heads": [8, 4]}, "no usable num_key_value_heads"),
+        ({"head_dim": "64"}, "no usable head_dim"),
+        ({"num_attention_heads": None}, "newest model has no usable num_attention_heads"),
+    ],
+)
+def test_odd_values_are_named(config: dict[str, Any], message: str) -> None:
+    known_one = {**known.table()["llama-3-8b"]["config"], "model_type": "newest"}
+    with pytest.raises(UsageError, match=message):
+        read({**known_one, **config})
+
+
 @pytest.mark.parametrize("broken", [{}, {"model_type": "llama"}, {"hidden_size": "4096"}])
 def test_a_config_of_something_else_is_refused(broken: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="no usable"):
