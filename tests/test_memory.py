@@ -461,6 +461,32 @@ def test_preference_pairs_double_the_tokens_and_a_reference_model() -> None:
     assert term(estimate(LLAMA, found, ONE), "reference model") == 2 * LLAMA.parameters
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"adapter": {"type": "none"}}, True),
+        ({}, False),
+        ({"adapter": {"type": "none"}, "training.preference": {"loss": "simpo"}}, False),
+        ({"adapter": {"type": "none"},
+          "training.preference": {"precomputed_reference": True}}, False),
+        ({"training.preference": {"reference_model": "user/other"}}, True),
+    ],
+)  # fmt: skip
+def test_when_a_reference_model_is_loaded(changes: dict[str, Any], expected: bool) -> None:
+    asked = {"training.stage": "dpo", "data.chat_template": "chatml", "adapter": {"type": "lora"},
+             "data.sources": [{"path": "user/data", "format": "preference"}]}  # fmt: skip
+    recipe = loaded(**{**asked, **changes}).recipe
+    assert settings(recipe, LLAMA, Target("cuda")).reference is expected
+
+
+@pytest.mark.parametrize(("backend", "sequences"), [("axolotl", 1), ("llamafactory", 2)])
+def test_the_second_sequence_of_kto(backend: str, sequences: int) -> None:
+    asked = {"training.stage": "kto", "data.chat_template": "chatml",
+             "data.sources": [{"path": "user/data", "format": "kto"}]}  # fmt: skip
+    recipe = loaded(**asked, backend=backend).recipe
+    assert settings(recipe, LLAMA, Target("cuda")).sequences == sequences
+
+
 def test_layouts_of_recipes() -> None:
     zero = loaded(**{"distributed": {"strategy": "deepspeed", "zero_stage": 3, "offload": "all"}})
     assert replace(layout(zero.recipe, 4), buckets=()) == Layout("zero", 4, 3, "all")

@@ -17,8 +17,9 @@ Checkpointing = Literal["none", "layers", "offload"]
 Offload = Literal["none", "optimizer", "weights", "all"]
 Kind = Literal["one", "ddp", "zero", "fsdp"]
 
-PAIRS = ("dpo", "orpo", "kto", "reward")
-"""Stages that compute two sequences per row: chosen and rejected, or KTO's two."""
+PAIRS = ("dpo", "orpo", "reward")
+"""Stages that compute two sequences per row, chosen and rejected."""
+WITHOUT_REFERENCE = ("simpo", "orpo")
 NOT_COVERED = ("ppo", "grpo", "gdpo", "ebft", "process_reward")
 
 
@@ -134,7 +135,9 @@ def settings(recipe: Recipe, architecture: Architecture, target: Target) -> Sett
         notes.append(f"{training.stage}: generation and further models are not counted")
     if training.offload_activations or training.offload_layers:
         notes.append("activation and layer offload of the backend are not counted")
-    pairs = training.stage in PAIRS
+    # of KTO's two, LLaMA-Factory computes the second beside the graph of the first, TRL before it
+    beside = training.stage == "kto" and recipe.backend == "llamafactory"
+    pairs = beside or training.stage in PAIRS
     lora = _lora(recipe)
     return Settings(
         backend=recipe.backend,
@@ -154,7 +157,7 @@ def settings(recipe: Recipe, architecture: Architecture, target: Target) -> Sett
         projection_rank=_projection_rank(recipe),
         pure=bool(model.pure_bf16),
         sequences=2 if pairs else 1,
-        reference=training.stage in ("dpo", "kto") and lora is None,
+        reference=_reference(recipe),
         notes=tuple(notes),
     )
 
@@ -172,6 +175,16 @@ def _lora(recipe: Recipe) -> Lora | None:
         dropout=adapter.dropout > 0,
         saved=adapter.modules_to_save,
     )
+
+
+def _reference(recipe: Recipe) -> bool:
+    """Whether a second model is loaded: one that is named, else only without a LoRA to turn off."""
+    said = recipe.training.preference
+    if recipe.training.stage not in ("dpo", "kto") or said.precomputed_reference:
+        return False
+    if recipe.training.stage == "dpo" and said.loss in WITHOUT_REFERENCE:
+        return False
+    return recipe.adapter.type != "lora" or said.reference_model is not None
 
 
 def _checkpointing(value: bool | str) -> Checkpointing:
