@@ -400,8 +400,12 @@ def test_the_smallest_sharding_that_fits() -> None:
 def test_what_cannot_be_combined_is_refused() -> None:
     eight = fit.plan(LLAMA, Settings(optimizer="adamw_bnb_8bit"), ONE, gpus.parse("4x24GB"))
     refused = {c.layout.name for c in eight.choices if c.refused}
-    assert refused == {"ZeRO-2 + optimizer offload", "ZeRO-3 + offload"}
+    assert refused == {"FSDP", "ZeRO-2 + optimizer offload", "ZeRO-3 + offload"}
     assert fit.refused(Layout("zero", 4, 3), Settings(quantization="int8", lora=Lora(8)))
+    paged = Settings(optimizer="paged_adamw_32bit")
+    assert fit.refused(Layout("fsdp", 4, 3), paged)
+    assert not fit.refused(Layout("fsdp", 4, 3, version=1), paged)
+    assert not fit.refused(Layout("zero", 4, 3), paged)
 
 
 def test_host_memory_decides_about_offload() -> None:
@@ -504,12 +508,16 @@ def test_layouts_of_recipes() -> None:
         ({"options": ["no_shard"]}, {"parts": 1}),
         ({"options": ["full_shard", "offload"]}, {"offload": "all"}),
         ({"version": 2, "reshard": False}, {"kept": True}),
+        ({"version": 2, "options": ["shard_grad_op", "auto_wrap"]}, {"kept": True}),
         ({"version": 2, "offload": True}, {"offload": "all"}),
     ],
 )
 def test_what_fsdp_shards(fsdp: dict[str, Any], expected: dict[str, Any]) -> None:
     asked = loaded(**{"distributed": {"strategy": "fsdp", "fsdp": fsdp}}).recipe
-    assert layout(asked, 4, 2) == replace(Layout("fsdp", 8, 3, "none", 2), **expected)
+    version = fsdp.get("version", 1)
+    assert layout(asked, 4, 2) == replace(
+        Layout("fsdp", 8, 3, "none", 2, version=version), **expected
+    )
 
 
 def test_less_sharding_needs_more() -> None:

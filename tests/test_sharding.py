@@ -275,11 +275,45 @@ def test_fsdp_for_ones_own_launch() -> None:
 
 @pytest.mark.parametrize(
     "named",
-    [{"version": 1, "reshard": True}, {"reshard": True}, {"wrap": "SIZE_BASED_WRAP"}],
+    [
+        {"version": 1, "reshard": True},
+        {"reshard": True},
+        {"wrap": "SIZE_BASED_WRAP"},
+        {"wrap": "SIZE_BASED_WRAP", "min_parameters": -5},
+        {"wrap": "transformer"},
+        {"version": 3},
+        {"state_dict": "full_state_dict"},
+        {"options": ["full_shrad"]},
+        {"options": ["offload"]},
+        {"options": ["full_shard", "shard_grad_op"]},
+    ],
 )
-def test_fsdp_settings_that_cannot_work(named: dict[str, Any]) -> None:
-    found = check(loaded(**FSDP, **{"distributed.fsdp": named}))
+@pytest.mark.parametrize("backend", ["axolotl", "llamafactory"])
+def test_fsdp_settings_that_cannot_work(backend: str, named: dict[str, Any]) -> None:
+    found = check(loaded(**FSDP, **{"distributed.fsdp": named}, backend=backend))
     assert ("FT214", "error") in {(f.code, f.level) for f in found}
+
+
+@pytest.mark.parametrize(
+    ("changes", "level"),
+    [
+        ({"training.optimizer": "adamw_bnb_8bit"}, "error"),
+        ({"training.optimizer": "paged_adamw_32bit"}, "error"),
+        ({"training.optimizer": "lion_32bit", "distributed.fsdp": {"version": 2}}, "error"),
+        ({"training.optimizer": "lion_32bit", "distributed.fsdp": {"version": 1}}, None),
+        ({"training.optimizer": "adamw_torch_8bit"}, None),
+        ({"distributed.offload": "optimizer"}, "note"),
+        ({"distributed.offload": "all"}, None),
+        ({"distributed.fsdp": {"checkpoint_activations": True}}, "error"),
+        ({"distributed.fsdp": {"checkpoint_activations": True}, "backend": "llamafactory"},
+         "warning"),
+        ({"distributed.fsdp": {"checkpoint_activations": True},
+          "training.gradient_checkpointing": False}, None),
+    ],
+)  # fmt: skip
+def test_what_fsdp_does_not_work_with(changes: dict[str, Any], level: str | None) -> None:
+    found = check(loaded(**{**FSDP, "backend": "axolotl", **changes}))
+    assert [f.level for f in found if f.code == "FT215"] == ([level] if level else [])
 
 
 def test_a_model_in_parts_is_refused_before_it_is_trained() -> None:

@@ -86,7 +86,7 @@ class Layout:
 
     `buckets` overrides the sizes of a DeepSpeed configuration (numbers of elements). Of FSDP,
     `parts` says into how many parts everything is cut if not into one per GPU, and `kept` that
-    gathered weights stay until the backward pass.
+    gathered weights stay until the backward pass; `version` is 1 or 2.
     """
 
     kind: Kind = "one"
@@ -97,6 +97,7 @@ class Layout:
     buckets: tuple[tuple[str, int], ...] = ()
     parts: int = 0
     kept: bool = False
+    version: int = 2
 
     @property
     def moves_states(self) -> bool:
@@ -288,6 +289,7 @@ def _fsdp(recipe: Recipe, world: int, nodes: int) -> Layout:
         nodes,
         parts=0 if parts >= world else parts,
         kept=kept or said.get("reshard_after_forward") is False,
+        version=said["version"],
     )
 
 
