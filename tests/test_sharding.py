@@ -316,6 +316,20 @@ def test_what_fsdp_does_not_work_with(changes: dict[str, Any], level: str | None
     assert [f.level for f in found if f.code == "FT215"] == ([level] if level else [])
 
 
+@pytest.mark.parametrize(
+    ("strategy", "named", "level"),
+    [
+        ("ddp", {"version": 2}, "warning"),
+        ("ddp", {"version": 2, "wrap_class": "LlamaDecoderLayer"}, "error"),
+        ("deepspeed", {"reshard": False}, "error"),
+        ("auto", {"offload": True}, "error"),
+    ],
+)
+def test_a_section_of_fsdp_without_fsdp(strategy: str, named: dict[str, Any], level: str) -> None:
+    found = check(loaded(**{"distributed": {"strategy": strategy, "fsdp": named}}))
+    assert (level, "distributed.fsdp") in {(f.level, f.field) for f in found}
+
+
 def test_a_model_in_parts_is_refused_before_it_is_trained() -> None:
     parts = {"version": 2, "state_dict": "SHARDED_STATE_DICT"}
     for backend, named, told in (

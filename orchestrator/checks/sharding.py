@@ -145,6 +145,16 @@ def _not_in_use(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.deepspeed_file",
             fix="--set distributed.strategy=deepspeed",
         )
+    if spread.strategy != "fsdp" and spread.fsdp:
+        # to axolotl a section fsdp_config is FSDP, whatever else is said; a version alone is not
+        alone = spread.fsdp.model_fields_set <= {"version"}
+        yield Finding(
+            "FT214",
+            "warning" if alone else "error",
+            f"the section fsdp is not for strategy: {spread.strategy}",
+            field="distributed.fsdp",
+            fix="--set distributed.strategy=fsdp, or remove it",
+        )
     if spread.strategy in ("none", "ddp") and spread.offload != "none":
         yield Finding(
             "FT214",
