@@ -520,6 +520,14 @@ def test_what_fsdp_shards(fsdp: dict[str, Any], expected: dict[str, Any]) -> Non
     )
 
 
+def test_layers_that_fsdp_recomputes() -> None:
+    spread = {"strategy": "fsdp", "fsdp": {"checkpoint_activations": True}}
+    asked = {"distributed": spread, "training.gradient_checkpointing": False}
+    assert settings(loaded(**asked).recipe, LLAMA, Target("cuda")).checkpointing == "layers"
+    spread["strategy"] = "ddp"
+    assert settings(loaded(**asked).recipe, LLAMA, Target("cuda")).checkpointing == "none"
+
+
 def test_less_sharding_needs_more() -> None:
     full = Layout("fsdp", 8, 3)
     sizes = [

@@ -146,7 +146,7 @@ def settings(recipe: Recipe, architecture: Architecture, target: Target) -> Sett
         sequence=recipe.data.sequence_length,
         accumulation=training.gradient_accumulation,
         compute=compute,
-        checkpointing=_checkpointing(training.gradient_checkpointing),
+        checkpointing=_checkpointing(recipe),
         attention=_attention(model.attention),
         loss=_loss(recipe),
         quantization=model.quantization,
@@ -188,10 +188,12 @@ def _reference(recipe: Recipe) -> bool:
     return recipe.adapter.type != "lora" or said.reference_model is not None
 
 
-def _checkpointing(value: bool | str) -> Checkpointing:
+def _checkpointing(recipe: Recipe) -> Checkpointing:
+    value, spread = recipe.training.gradient_checkpointing, recipe.distributed
     if value in ("offload", "offload_disk", "unsloth"):
         return "offload"
-    return "layers" if value else "none"
+    by_fsdp = spread.strategy == "fsdp" and spread.fsdp and spread.fsdp.checkpoint_activations
+    return "layers" if value or by_fsdp else "none"
 
 
 def _attention(name: str) -> Attention:
