@@ -95,5 +95,5 @@ def read_json(path: Path) -> Any:
         if error.errno in FAULTS:
             raise unwritable(error, path, "read") from error
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

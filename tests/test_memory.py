@@ -101,6 +101,40 @@ def test_an_unknown_family_is_never_silently_a_llama() -> None:
     assert estimate(found, Settings(), ONE).notes
 
 
+OTHERS: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("other_families.json").read_text()
+)
+"""Families without a builder, and the parameters that transformers makes of these configs."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_families_are_counted_by_the_names_in_their_config(name: str) -> None:
+    found = read(OTHERS[name]["config"])
+    assert found.parameters == pytest.approx(OTHERS[name]["parameters"], rel=0.03)
+    assert any(f"{name} is not known" in note for note in found.notes)
+
+
+def test_a_multimodal_config_that_names_little_more_than_its_family() -> None:
+    text = {"model_type": "llama", "vocab_size": 32064}
+    assert read({"model_type": "llava", "text_config": text}).parameters == 6_738_415_616 + 524_288
+    tied = read({"tie_word_embeddings": True, "text_config": {"model_type": "qwen2"}})
+    assert tied.tied
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"num_key_value_heads": [8, 4]}, "no usable num_key_value_heads"),
+        ({"head_dim": "64"}, "no usable head_dim"),
+        ({"num_attention_heads": None}, "newest model has no usable num_attention_heads"),
+    ],
+)
+def test_odd_values_are_named(config: dict[str, Any], message: str) -> None:
+    known_one = {**known.table()["llama-3-8b"]["config"], "model_type": "newest"}
+    with pytest.raises(UsageError, match=message):
+        read({**known_one, **config})
+
+
 @pytest.mark.parametrize("broken", [{}, {"model_type": "llama"}, {"hidden_size": "4096"}])
 def test_a_config_of_something_else_is_refused(broken: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="no usable"):
@@ -122,6 +156,17 @@ def test_a_config_of_something_else_is_refused(broken: dict[str, Any]) -> None:
         ("2xRTX 4090", 2, 1, 24),
         ("8 x h200", 8, 1, 140.4),
         ("1xL40S-48GB", 1, 1, 48),
+        ("2xRTX-4090", 2, 1, 24),
+        ("2xGeForce-RTX-3090", 2, 1, 24),
+        ("1x4090", 1, 1, 24),
+        ("4xA10G", 4, 1, 22.5),
+        ("4xV100-32G", 4, 1, 32),
+        ("1xTesla T4", 1, 1, 15),
+        ("2x4xNVIDIA A100-SXM4-40GB", 4, 2, 40),
+        ("NVIDIA H100 80GB HBM3", 1, 1, 80),
+        ("1xH100-NVL", 1, 1, 93.6),
+        ("8xMI300X", 8, 1, 192),
+        ("NVIDIA RTX 6000 Ada Generation", 1, 1, 48),
     ],
 )
 def test_gpus_by_name(spec: str, count: int, nodes: int, size: float) -> None:
@@ -129,10 +174,20 @@ def test_gpus_by_name(spec: str, count: int, nodes: int, size: float) -> None:
     assert (found.count, found.nodes, found.memory) == (count, nodes, int(size * GIB))
 
 
-@pytest.mark.parametrize("spec", ["", "4x", "2xFancy", "0xA100", "A100x", "1x0GB"])
+@pytest.mark.parametrize(
+    "spec", ["", "4x", "2xFancy", "0xA100", "-1xH100", "1.5xH100", "A100x", "1x0GB"]
+)
 def test_what_is_no_gpu(spec: str) -> None:
     with pytest.raises(UsageError, match="gpus"):
         gpus.parse(spec)
+
+
+def test_a_misspelt_gpu() -> None:
+    with pytest.raises(UsageError, match="not known") as failed:
+        gpus.parse("2xRTX-4009")
+    assert "is it RTX4090?" in failed.value.hint
+    with pytest.raises(UsageError, match="not known"):
+        gpus.parse("A100 MIG 1g.5gb")
 
 
 # terms
@@ -345,8 +400,12 @@ def test_the_smallest_sharding_that_fits() -> None:
 def test_what_cannot_be_combined_is_refused() -> None:
     eight = fit.plan(LLAMA, Settings(optimizer="adamw_bnb_8bit"), ONE, gpus.parse("4x24GB"))
     refused = {c.layout.name for c in eight.choices if c.refused}
-    assert refused == {"ZeRO-2 + optimizer offload", "ZeRO-3 + offload"}
+    assert refused == {"FSDP", "ZeRO-2 + optimizer offload", "ZeRO-3 + offload"}
     assert fit.refused(Layout("zero", 4, 3), Settings(quantization="int8", lora=Lora(8)))
+    paged = Settings(optimizer="paged_adamw_32bit")
+    assert fit.refused(Layout("fsdp", 4, 3), paged)
+    assert not fit.refused(Layout("fsdp", 4, 3, version=1), paged)
+    assert not fit.refused(Layout("zero", 4, 3), paged)
 
 
 def test_host_memory_decides_about_offload() -> None:
@@ -406,6 +465,32 @@ def test_preference_pairs_double_the_tokens_and_a_reference_model() -> None:
     assert term(estimate(LLAMA, found, ONE), "reference model") == 2 * LLAMA.parameters
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"adapter": {"type": "none"}}, True),
+        ({}, False),
+        ({"adapter": {"type": "none"}, "training.preference": {"loss": "simpo"}}, False),
+        ({"adapter": {"type": "none"},
+          "training.preference": {"precomputed_reference": True}}, False),
+        ({"training.preference": {"reference_model": "user/other"}}, True),
+    ],
+)  # fmt: skip
+def test_when_a_reference_model_is_loaded(changes: dict[str, Any], expected: bool) -> None:
+    asked = {"training.stage": "dpo", "data.chat_template": "chatml", "adapter": {"type": "lora"},
+             "data.sources": [{"path": "user/data", "format": "preference"}]}  # fmt: skip
+    recipe = loaded(**{**asked, **changes}).recipe
+    assert settings(recipe, LLAMA, Target("cuda")).reference is expected
+
+
+@pytest.mark.parametrize(("backend", "sequences"), [("axolotl", 1), ("llamafactory", 2)])
+def test_the_second_sequence_of_kto(backend: str, sequences: int) -> None:
+    asked = {"training.stage": "kto", "data.chat_template": "chatml",
+             "data.sources": [{"path": "user/data", "format": "kto"}]}  # fmt: skip
+    recipe = loaded(**asked, backend=backend).recipe
+    assert settings(recipe, LLAMA, Target("cuda")).sequences == sequences
+
+
 def test_layouts_of_recipes() -> None:
     zero = loaded(**{"distributed": {"strategy": "deepspeed", "zero_stage": 3, "offload": "all"}})
     assert replace(layout(zero.recipe, 4), buckets=()) == Layout("zero", 4, 3, "all")
@@ -414,10 +499,61 @@ def test_layouts_of_recipes() -> None:
     assert layout(fsdp, 2, 2) == Layout("fsdp", 4, 3, "none", 2)
 
 
+@pytest.mark.parametrize(
+    ("fsdp", "expected"),
+    [
+        ({"options": ["full_shard", "auto_wrap"]}, {}),
+        ({"options": ["shard_grad_op"]}, {"kept": True}),
+        ({"options": ["hybrid_shard"]}, {"parts": 4}),
+        ({"options": ["no_shard"]}, {"parts": 1}),
+        ({"options": ["full_shard", "offload"]}, {"offload": "all"}),
+        ({"version": 2, "reshard": False}, {"kept": True}),
+        ({"version": 2, "options": ["shard_grad_op", "auto_wrap"]}, {"kept": True}),
+        ({"version": 2, "offload": True}, {"offload": "all"}),
+    ],
+)
+def test_what_fsdp_shards(fsdp: dict[str, Any], expected: dict[str, Any]) -> None:
+    asked = loaded(**{"distributed": {"strategy": "fsdp", "fsdp": fsdp}}).recipe
+    version = fsdp.get("version", 1)
+    assert layout(asked, 4, 2) == replace(
+        Layout("fsdp", 8, 3, "none", 2, version=version), **expected
+    )
+
+
+def test_layers_that_fsdp_recomputes() -> None:
+    spread = {"strategy": "fsdp", "fsdp": {"checkpoint_activations": True}}
+    asked = {"distributed": spread, "training.gradient_checkpointing": False}
+    assert settings(loaded(**asked).recipe, LLAMA, Target("cuda")).checkpointing == "layers"
+    spread["strategy"] = "ddp"
+    assert settings(loaded(**asked).recipe, LLAMA, Target("cuda")).checkpointing == "none"
+
+
+def test_less_sharding_needs_more() -> None:
+    full = Layout("fsdp", 8, 3)
+    sizes = [
+        estimate(LLAMA, Settings(), one).total
+        for one in (full, replace(full, parts=4), replace(full, kept=True), replace(full, parts=1))
+    ]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[1]
+
+
+def test_weights_alone_in_host_memory() -> None:
+    zero = {"stage": 3, "offload_param": {"device": "cpu"}, "max_live_parameters": 0}
+    asked = loaded(**{"distributed": {"strategy": "deepspeed", "deepspeed_file": "z.json"}}).recipe
+    made = layout(asked, 4, own={"zero_optimization": zero})
+    assert (made.moves_weights, made.moves_states) == (True, False)
+    assert ("stage3_max_live_parameters", 0) in made.buckets
+    both, states = estimate(LLAMA, Settings(), made), Layout("zero", 4, 3, "all")
+    assert both.total > estimate(LLAMA, Settings(), states).total
+    two = {"zero_optimization": {**zero, "stage": 2}}
+    assert layout(asked, 4, own=two).offload == "none"
+
+
 def test_a_deepspeed_file_of_ones_own_decides(tmp_path: Path) -> None:
     file = tmp_path / "zero.json"
-    zero = {"stage": 2, "reduce_bucket_size": 10**8, "allgather_bucket_size": "auto",
-            "overlap_comm": True, "offload_optimizer": {"device": "cpu"}}  # fmt: skip
+    zero = {"stage": 2, "reduce_bucket_size": 10**8, "overlap_comm": True,
+            "offload_optimizer": {"device": "cpu"}}  # fmt: skip
     file.write_text(json.dumps({"zero_optimization": zero}))
     recipe = loaded(
         **{"distributed": {"strategy": "deepspeed", "deepspeed_file": "zero.json"}}

@@ -13,7 +13,7 @@ from orchestrator.backends.base import Paths, Target
 from orchestrator.backends.registry import BACKENDS
 from orchestrator.checks import check
 from orchestrator.checks.deepspeed_file import deepspeed_file
-from orchestrator.distributed import batch, checkpointing, deepspeed, own_file
+from orchestrator.distributed import batch, checkpointing, deepspeed, own_file, own_values
 from orchestrator.recipe.models import Recipe
 from orchestrator.settling import settle
 from orchestrator.standalone import standalone
@@ -58,6 +58,13 @@ def test_it_is_exact_or_refused_with_a_fix_that_works(wanted: int, micro: int, m
     field, value = wrong[0].fix.split(",")[0].removeprefix("--set ").split("=")
     _, still = batch.settled(recipe(**{**sizes, field: int(value)}), many)
     assert still == []
+
+
+def test_processes_that_share_a_layer_come_in_whole_groups() -> None:
+    shared = recipe(**{"distributed.tensor_parallel": 3, "distributed.strategy": "fsdp"})
+    _, wrong = batch.settled(shared, 8)
+    assert "8 processes cannot be split into groups of 3" in wrong[0].message
+    assert batch.settled(shared, 6)[1] == batch.settled(shared, 1)[1] == []
 
 
 def test_two_answers_for_one_batch_are_refused() -> None:
@@ -121,11 +128,13 @@ def test_offloading_to_a_disk_and_deepspeeds_adam() -> None:
 @pytest.mark.parametrize("name", list(deepspeed.SHIPPED))
 def test_shipped_files_need_no_change(name: str) -> None:
     document = own_file.read(ROOT / "deepspeed_configs" / f"{name}.json")
-    assert list(own_file.unknown_keys(document)) == []
+    assert list(own_values.mistakes(document)) == []
     assert own_file.patched(recipe(**OWN), document, "bfloat16") == (document, ())
 
 
 COMPLETE = deepspeed.build(3).as_dict()
+ADAM = dict.fromkeys(("lr", "betas", "eps", "weight_decay"), "auto")
+WARMUP = {"warmup_max_lr": "auto", "total_num_steps": "auto", "warmup_type": "log"}
 CONTRADICTIONS: list[tuple[dict[str, Any], dict[str, Any], str, Any]] = [
     ({"train_micro_batch_size_per_gpu": 8}, {}, "train_micro_batch_size_per_gpu", "auto"),
     ({"gradient_accumulation_steps": 8}, {}, "gradient_accumulation_steps", "auto"),
@@ -138,9 +147,10 @@ CONTRADICTIONS: list[tuple[dict[str, Any], dict[str, Any], str, Any]] = [
     ({"zero_optimization": {"stage": 3}}, {},
      "zero_optimization.stage3_gather_16bit_weights_on_model_save", True),
     ({"optimizer": {"type": "Lamb", "params": {"lr": 1}}}, {}, "optimizer", None),
-    ({"optimizer": {"type": "AdamW", "params": {"lr": 3e-4}}}, {}, "optimizer.params.lr", "auto"),
+    ({"optimizer": {"type": "AdamW", "params": {**ADAM, "lr": 3e-4}}}, {},
+     "optimizer.params.lr", "auto"),
     ({"scheduler": {"type": "WarmupLR"}}, {}, "scheduler", None),
-    ({"scheduler": {"type": "WarmupDecayLR", "params": {"warmup_num_steps": 9}}},
+    ({"scheduler": {"type": "WarmupDecayLR", "params": {**WARMUP, "warmup_num_steps": 9}}},
      {"training.scheduler": "linear"}, "scheduler.params.warmup_num_steps", "auto"),
     ({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}},
       "zero_force_ds_cpu_optimizer": True}, {}, "zero_force_ds_cpu_optimizer", False),
@@ -163,7 +173,7 @@ def test_ones_own_file_is_changed_only_where_it_contradicts(
 
 def test_values_that_agree_stay() -> None:
     document = {**COMPLETE, "gradient_clipping": 1.0, "train_micro_batch_size_per_gpu": 1,
-                "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "torch_adam": True}},
+                "optimizer": {"type": "AdamW", "params": {**ADAM, "lr": 1e-4, "torch_adam": True}},
                 "wall_clock_breakdown": True}  # fmt: skip
     assert own_file.patched(recipe(**OWN), document, "bfloat16") == (document, ())
 
@@ -178,7 +188,10 @@ def findings(folder: Path, text: str, **changes: Any) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"zero_optimisation": {}}', "DeepSpeed knows no zero_optimisation; is it zero_optimiz"),
+        (
+            '{"zero_optimisation": {}}',
+            "zero_optimisation: DeepSpeed does not know it; is it zero_opt",
+        ),
         ('{"zero_optimization": {"stage3_max_life_parameters": 1}}', "is it stage3_max_live_par"),
         ('{"zero_optimization": {"offload_optimizer": {"divice": 1}}}', "is it device?"),
         ('{"a": 1,\n "b": }', "z.json:2:7: "),
@@ -262,11 +275,59 @@ def test_fsdp_for_ones_own_launch() -> None:
 
 @pytest.mark.parametrize(
     "named",
-    [{"version": 1, "reshard": True}, {"reshard": True}, {"wrap": "SIZE_BASED_WRAP"}],
+    [
+        {"version": 1, "reshard": True},
+        {"reshard": True},
+        {"wrap": "SIZE_BASED_WRAP"},
+        {"wrap": "SIZE_BASED_WRAP", "min_parameters": -5},
+        {"wrap": "transformer"},
+        {"version": 3},
+        {"state_dict": "full_state_dict"},
+        {"options": ["full_shrad"]},
+        {"options": ["offload"]},
+        {"options": ["full_shard", "shard_grad_op"]},
+    ],
 )
-def test_fsdp_settings_that_cannot_work(named: dict[str, Any]) -> None:
-    found = check(loaded(**FSDP, **{"distributed.fsdp": named}))
+@pytest.mark.parametrize("backend", ["axolotl", "llamafactory"])
+def test_fsdp_settings_that_cannot_work(backend: str, named: dict[str, Any]) -> None:
+    found = check(loaded(**FSDP, **{"distributed.fsdp": named}, backend=backend))
     assert ("FT214", "error") in {(f.code, f.level) for f in found}
+
+
+@pytest.mark.parametrize(
+    ("changes", "level"),
+    [
+        ({"training.optimizer": "adamw_bnb_8bit"}, "error"),
+        ({"training.optimizer": "paged_adamw_32bit"}, "error"),
+        ({"training.optimizer": "lion_32bit", "distributed.fsdp": {"version": 2}}, "error"),
+        ({"training.optimizer": "lion_32bit", "distributed.fsdp": {"version": 1}}, None),
+        ({"training.optimizer": "adamw_torch_8bit"}, None),
+        ({"distributed.offload": "optimizer"}, "note"),
+        ({"distributed.offload": "all"}, None),
+        ({"distributed.fsdp": {"checkpoint_activations": True}}, "error"),
+        ({"distributed.fsdp": {"checkpoint_activations": True}, "backend": "llamafactory"},
+         "warning"),
+        ({"distributed.fsdp": {"checkpoint_activations": True},
+          "training.gradient_checkpointing": False}, None),
+    ],
+)  # fmt: skip
+def test_what_fsdp_does_not_work_with(changes: dict[str, Any], level: str | None) -> None:
+    found = check(loaded(**{**FSDP, "backend": "axolotl", **changes}))
+    assert [f.level for f in found if f.code == "FT215"] == ([level] if level else [])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "named", "level"),
+    [
+        ("ddp", {"version": 2}, "warning"),
+        ("ddp", {"version": 2, "wrap_class": "LlamaDecoderLayer"}, "error"),
+        ("deepspeed", {"reshard": False}, "error"),
+        ("auto", {"offload": True}, "error"),
+    ],
+)
+def test_a_section_of_fsdp_without_fsdp(strategy: str, named: dict[str, Any], level: str) -> None:
+    found = check(loaded(**{"distributed": {"strategy": strategy, "fsdp": named}}))
+    assert (level, "distributed.fsdp") in {(f.level, f.field) for f in found}
 
 
 def test_a_model_in_parts_is_refused_before_it_is_trained() -> None:

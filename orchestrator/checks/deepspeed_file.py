@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.backends.base import Target
-from orchestrator.distributed import own_file
-from orchestrator.findings import Finding, Level
+from orchestrator.distributed import own_file, own_values
+from orchestrator.findings import Finding, Level, Place, errors_of
 from orchestrator.recipe.models import Recipe
 from orchestrator.recipe.sources import local_path
 
@@ -15,7 +15,11 @@ from orchestrator.recipe.sources import local_path
 def deepspeed_file(recipe: Recipe, beside: Path) -> Iterator[Finding]:
     """Findings about the file that the recipe names, itself or in its native block."""
     native = getattr(recipe.native, recipe.backend).get("deepspeed")
-    if isinstance(native, str):
+    if isinstance(native, Mapping):
+        field = f"native.{recipe.backend}.deepspeed"
+        yield from _mistakes(native, field)
+        yield from _contradictions(recipe, native, field)
+    elif isinstance(native, str):
         yield from _look(recipe, native, f"native.{recipe.backend}.deepspeed", beside)
     elif recipe.distributed.strategy == "deepspeed" and recipe.distributed.deepspeed_file:
         name = recipe.distributed.deepspeed_file
@@ -25,25 +29,31 @@ def deepspeed_file(recipe: Recipe, beside: Path) -> Iterator[Finding]:
 def _look(recipe: Recipe, name: str, field: str, beside: Path) -> Iterator[Finding]:
     path = local_path(name, beside)
     if path is None:
-        yield Finding("FT234", "error", f"there is no DeepSpeed file {name}", field=field)
+        fix = "give the path of a JSON file, from the recipe's folder or from here"
+        yield Finding("FT234", "error", f"there is no DeepSpeed file {name}", field=field, fix=fix)
         return
     try:
         document = own_file.read(path)
     except own_file.Unreadable as error:
-        yield Finding("FT234", "error", error.message, field=field)
+        yield Finding("FT234", "error", error.message, field=field, fix=error.hint)
         return
-    for key, guess in own_file.unknown_keys(document):
-        fatal = guess or "." in key
-        yield Finding(
-            "FT234",
-            "error" if fatal else "warning",
-            f"{path.name}: DeepSpeed knows no {key}{'' if fatal else ', and ignores it'}",
-            field=field,
-            fix=f"is it {guess}?" if guess else "remove it",
-        )
+    wrong = list(_mistakes(document, field, path))
+    yield from wrong
     if field == "distributed.deepspeed_file":
         yield from _settings(recipe, document, field)
-    yield from _contradictions(recipe, document, field)
+    if not errors_of(wrong):
+        yield from _contradictions(recipe, document, field)
+
+
+def _mistakes(
+    document: Mapping[str, Any], field: str, path: Path | None = None
+) -> Iterator[Finding]:
+    """What DeepSpeed or the trainer cannot use, with its line in the file."""
+    lines = own_values.lines(path.read_text("utf-8")) if path else {}
+    for one in own_values.mistakes(document):
+        place = Place(str(path), lines.get(one.key, 0)) if path else None
+        text = f"{one.key}: {one.text}"
+        yield Finding("FT234", one.level, text, place, field=field, fix=one.fix)
 
 
 def _settings(recipe: Recipe, document: Mapping[str, Any], field: str) -> Iterator[Finding]:
@@ -66,6 +76,18 @@ def _settings(recipe: Recipe, document: Mapping[str, Any], field: str) -> Iterat
             "what is offloaded is said in the file",
             field="distributed.offload" if spread.offload != "none" else "distributed.nvme",
             fix="remove it, or deepspeed_file",
+        )
+
+    tensor = document.get("tensor_parallel")
+    size = tensor.get("autotp_size") if isinstance(tensor, Mapping) else None
+    if size not in (None, 0, 1, spread.tensor_parallel):
+        yield Finding(
+            "FT234",
+            "error",
+            f"the file shares each layer among {size} GPUs, the recipe among "
+            f"{spread.tensor_parallel or 1}: the batch would be another one",
+            field=field,
+            fix=f"--set distributed.tensor_parallel={size}, or remove it from the file",
         )
 
 

@@ -6,7 +6,16 @@ from orchestrator.distributed import fsdp
 from orchestrator.findings import Finding
 from orchestrator.recipe.models import Fsdp, Recipe
 
-EIGHT_BIT_OPTIMIZERS = {"adamw_bnb_8bit", "paged_adamw_8bit", "lion_8bit"}
+EIGHT_BIT_OPTIMIZERS = frozenset((
+    "adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "paged_lion_8bit",
+    "ademamix_8bit", "paged_ademamix_8bit", "rmsprop_bnb_8bit",
+))  # fmt: skip
+BITSANDBYTES = EIGHT_BIT_OPTIMIZERS | {
+    "paged_adamw_32bit", "lion_32bit", "paged_lion_32bit", "ademamix", "paged_ademamix_32bit",
+    "rmsprop_bnb", "rmsprop_bnb_32bit",
+}  # fmt: skip
+"""Optimizers whose kernels know no DTensor, which FSDP 2 makes of each parameter: the first step
+ends with "does not have a sharding strategy registered" (bitsandbytes 0.50.2)."""
 
 
 def effective_batch(recipe: Recipe) -> Iterator[Finding]:
@@ -24,7 +33,9 @@ def effective_batch(recipe: Recipe) -> Iterator[Finding]:
 
 def _fsdp(recipe: Recipe, named: Fsdp) -> Iterator[Finding]:
     field = fsdp.in_parts(recipe)
-    if field:
+    wrong = list(_fsdp_values(named))
+    yield from wrong
+    if field and not wrong:
         yield Finding(
             "FT215",
             "warning",
@@ -40,7 +51,7 @@ def _fsdp(recipe: Recipe, named: Fsdp) -> Iterator[Finding]:
             field="distributed.fsdp.reshard",
             fix="--set distributed.fsdp.version=2, or options: [shard_grad_op] instead",
         )
-    if named.wrap == "SIZE_BASED_WRAP" and not named.min_parameters:
+    if named.wrap == "SIZE_BASED_WRAP" and (named.min_parameters or 0) < 1:
         yield Finding(
             "FT214",
             "error",
@@ -48,10 +59,74 @@ def _fsdp(recipe: Recipe, named: Fsdp) -> Iterator[Finding]:
             field="distributed.fsdp.min_parameters",
             fix="--set distributed.fsdp.min_parameters=100000000",
         )
+    if named.checkpoint_activations and recipe.training.gradient_checkpointing:
+        # transformers' trainer refuses it; LLaMA-Factory has its own way around the trainer
+        yield Finding(
+            "FT215",
+            "error" if recipe.backend == "axolotl" else "warning",
+            "FSDP and the trainer would both recompute the layers",
+            field="distributed.fsdp.checkpoint_activations",
+            fix="--set training.gradient_checkpointing=false",
+        )
+
+
+def _with_fsdp(recipe: Recipe) -> Iterator[Finding]:
+    optimizer = recipe.training.optimizer
+    if fsdp.version_of(recipe) == 2 and optimizer in BITSANDBYTES:
+        yield Finding(
+            "FT215",
+            "error",
+            f"FSDP 2 cannot step {optimizer}: bitsandbytes' kernels know no sharded parameters",
+            field="training.optimizer",
+            fix="--set training.optimizer=adamw_torch, or --set distributed.strategy=deepspeed",
+        )
+    if recipe.distributed.offload == "optimizer":
+        yield Finding(
+            "FT215",
+            "note",
+            "FSDP moves the weights to host memory too, not only the optimizer states",
+            field="distributed.offload",
+        )
+
+
+def _fsdp_values(named: Fsdp) -> Iterator[Finding]:
+    """Values that accelerate or the trainer refuse when they start."""
+    for name, takes in fsdp.VALUES.items():
+        given = getattr(named, name)
+        if given is not None and given not in takes:
+            yield Finding(
+                "FT214",
+                "error",
+                f"{name} is one of {', '.join(map(str, takes))}, not {given!r}",
+                field=f"distributed.fsdp.{name}",
+            )
+    options = named.options or ()
+    odd = [one for one in options if one not in (*fsdp.STRATEGIES, "offload", "auto_wrap")]
+    strategies = [one for one in options if one in fsdp.STRATEGIES]
+    if odd or len(strategies) > 1 or list(options) == ["offload"]:
+        text = f"{odd[0]!r} is none" if odd else "there must be one sharding strategy"
+        yield Finding(
+            "FT214",
+            "error",
+            f"options are one of {', '.join(fsdp.STRATEGIES)}, and offload, auto_wrap: {text}",
+            field="distributed.fsdp.options",
+        )
 
 
 def sharding(recipe: Recipe) -> Iterator[Finding]:
     """Settings of a strategy that is not in use, and combinations that cannot work."""
+    yield from _not_in_use(recipe)
+    spread = recipe.distributed
+    if spread.strategy == "fsdp":
+        yield from _with_fsdp(recipe)
+        if spread.fsdp:
+            yield from _fsdp(recipe, spread.fsdp)
+    if spread.strategy == "deepspeed" and not spread.deepspeed_file:
+        yield from _zero(recipe)
+    yield from _states_and_weights(recipe)
+
+
+def _not_in_use(recipe: Recipe) -> Iterator[Finding]:
     spread = recipe.distributed
     given = spread.model_fields_set
     if spread.strategy not in ("deepspeed", "auto") and "zero_stage" in given:
@@ -69,6 +144,16 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             "deepspeed_file needs strategy: deepspeed",
             field="distributed.deepspeed_file",
             fix="--set distributed.strategy=deepspeed",
+        )
+    if spread.strategy != "fsdp" and spread.fsdp:
+        # to axolotl a section fsdp_config is FSDP, whatever else is said; a version alone is not
+        alone = spread.fsdp.model_fields_set <= {"version"}
+        yield Finding(
+            "FT214",
+            "warning" if alone else "error",
+            f"the section fsdp is not for strategy: {spread.strategy}",
+            field="distributed.fsdp",
+            fix="--set distributed.strategy=fsdp, or remove it",
         )
     if spread.strategy in ("none", "ddp") and spread.offload != "none":
         yield Finding(
@@ -97,11 +182,11 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.strategy",
             fix="--set distributed.strategy=ddp",
         )
-    if spread.strategy == "fsdp" and spread.fsdp:
-        yield from _fsdp(recipe, spread.fsdp)
-    own = bool(spread.deepspeed_file)
-    zero = spread.strategy == "deepspeed" and not own
-    if zero and spread.offload == "all" and spread.zero_stage != 3:
+
+
+def _zero(recipe: Recipe) -> Iterator[Finding]:
+    spread = recipe.distributed
+    if spread.offload == "all" and spread.zero_stage != 3:
         yield Finding(
             "FT215",
             "error",
@@ -109,7 +194,7 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.offload",
             fix="--set distributed.zero_stage=3, or offload: optimizer",
         )
-    if zero and spread.nvme and spread.zero_stage != 3:
+    if spread.nvme and spread.zero_stage != 3:
         yield Finding(
             "FT215",
             "error",
@@ -117,7 +202,7 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.nvme",
             fix="--set distributed.zero_stage=3",
         )
-    if zero and spread.nvme:
+    if spread.nvme:
         yield Finding(
             "FT215",
             "warning",
@@ -125,6 +210,10 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.nvme",
             fix="try it with few steps first, or leave it out: host memory is used then",
         )
+
+
+def _states_and_weights(recipe: Recipe) -> Iterator[Finding]:
+    spread = recipe.distributed
     if spread.cpu_adam and not recipe.training.optimizer.startswith("adamw_torch"):
         yield Finding(
             "FT215",
@@ -133,7 +222,8 @@ def sharding(recipe: Recipe) -> Iterator[Finding]:
             field="distributed.cpu_adam",
             fix="--set training.optimizer=adamw_torch",
         )
-    sharded = spread.strategy == "fsdp" or (zero and spread.zero_stage == 3)
+    third = spread.strategy == "deepspeed" and not spread.deepspeed_file and spread.zero_stage == 3
+    sharded = spread.strategy == "fsdp" or third
     if sharded and recipe.model.quantization == "int8":
         yield Finding(
             "FT215",

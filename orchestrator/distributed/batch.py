@@ -43,10 +43,15 @@ class Batch:
         }
 
 
+def _sharing(recipe: Recipe) -> int:
+    """Processes that share a sequence or a layer, and so their rows."""
+    spread = recipe.distributed
+    return (spread.context_parallel or 1) * (spread.tensor_parallel or 1)
+
+
 def replicas(recipe: Recipe, processes: int) -> int:
     """Processes that see rows of their own: those that share a sequence or a layer count once."""
-    spread = recipe.distributed
-    return max(1, processes // ((spread.context_parallel or 1) * (spread.tensor_parallel or 1)))
+    return max(1, processes // _sharing(recipe))
 
 
 def of(recipe: Recipe, processes: int) -> Batch:
@@ -60,6 +65,8 @@ def of(recipe: Recipe, processes: int) -> Batch:
 def settled(recipe: Recipe, processes: int) -> tuple[Recipe, list[Finding]]:
     """The recipe with the accumulation that its effective batch asks for in so many processes."""
     wanted = recipe.training.effective_batch
+    if processes > 1 and processes % _sharing(recipe):
+        return recipe, [_ungrouped(recipe, processes)]
     if wanted is None:
         return recipe, []
     micro, copies = recipe.training.micro_batch_size, replicas(recipe, processes)
@@ -71,6 +78,13 @@ def settled(recipe: Recipe, processes: int) -> tuple[Recipe, list[Finding]]:
         return recipe, [_contradiction(recipe, processes)]
     training = recipe.training.model_copy(update={"gradient_accumulation": accumulation})
     return recipe.model_copy(update={"training": training}), []
+
+
+def _ungrouped(recipe: Recipe, processes: int) -> Finding:
+    name = "tensor_parallel" if recipe.distributed.tensor_parallel else "context_parallel"
+    text = f"{processes} processes cannot be split into groups of {_sharing(recipe)}"
+    fix = f"another number of GPUs, or a {name} that divides them"
+    return Finding("FT236", "error", text, field=f"distributed.{name}", fix=fix)
 
 
 def _contradiction(recipe: Recipe, processes: int) -> Finding:

@@ -16,6 +16,15 @@ from orchestrator.recipe.models import Fsdp, Recipe
 STRATEGIES = ("full_shard", "shard_grad_op", "hybrid_shard", "hybrid_shard_zero2", "no_shard")
 """Of FSDP 1, among `distributed.fsdp.options`."""
 
+STATES = ("FULL_STATE_DICT", "SHARDED_STATE_DICT", "LOCAL_STATE_DICT")
+VALUES: dict[str, tuple[int | str, ...]] = {
+    "version": (1, 2),
+    "wrap": ("TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP", "NO_WRAP"),
+    "state_dict": STATES,
+    "final_state_dict": STATES,
+}
+"""What accelerate takes for fields of `distributed.fsdp`."""
+
 
 def settings(recipe: Recipe) -> dict[str, Any]:
     """What the recipe says of FSDP, with ft's defaults where it says nothing, by accelerate's name.
@@ -38,7 +47,8 @@ def settings(recipe: Recipe) -> dict[str, Any]:
         "activation_checkpointing": named.checkpoint_activations,
     }
     if version == 2:
-        found["reshard_after_forward"] = _given(named.reshard, True)
+        kept = "shard_grad_op" in (named.options or ())
+        found["reshard_after_forward"] = _given(named.reshard, not kept)
         return _said(found)
     given = [option for option in named.options or () if option in STRATEGIES]
     found |= {

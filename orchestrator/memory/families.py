@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.errors import UsageError
-from orchestrator.memory.model import Architecture, Attention, Matrix, Mlp, Norms
+from orchestrator.memory import unknown
+from orchestrator.memory.model import Architecture, Attention, Mlp, Norms
+from orchestrator.memory.shape import QKVO, Shape
 
 Config = Mapping[str, Any]
 
@@ -56,6 +57,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Values that published configs leave out, by family."""
 
+SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
+    "llama": (32000, 4096, 11008, 32, 32, 32),
+    "mistral": (32000, 4096, 14336, 32, 32, 8),
+    "qwen2": (151936, 4096, 22016, 32, 32, 32),
+    "gemma": (256000, 3072, 24576, 28, 16, 16),
+}
+"""Vocabulary, hidden size, width, layers, heads and key heads that a multimodal config leaves out
+where its language model has them: LLaVA 1.5 names little more than the family."""
+
 RENAMED = {
     "n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",
     "n_positions": "max_position_embeddings", "n_inner": "intermediate_size",
@@ -64,8 +74,9 @@ RENAMED = {
 }  # fmt: skip
 """Other names of the same number (GPT-2, OPT, Falcon)."""
 
-SAME_AS = {"gemma3": "gemma3_text", "smollm3": "llama", "ministral": "mistral", "kimi_k2":
-           "deepseek_v3"}  # fmt: skip
+SAME_AS = {"gemma3": "gemma3_text", "smollm3": "llama", "ministral": "mistral",
+           **dict.fromkeys(("kimi_k2", "deepseek_v32", "axk1", "glm_moe_dsa", "glm4_moe_lite"),
+                           "deepseek_v3")}  # fmt: skip
 
 
 def build(config: Config) -> Architecture:
@@ -74,7 +85,12 @@ def build(config: Config) -> Architecture:
     inner = config.get("text_config")
     if isinstance(inner, Mapping):
         family = str(inner.get("model_type") or config.get("model_type") or "")
-        config = {"dtype": config.get("dtype") or config.get("torch_dtype"), **inner}
+        around = {"dtype": config.get("dtype") or config.get("torch_dtype")}
+        if "tie_word_embeddings" in config:
+            around["tie_word_embeddings"] = config["tie_word_embeddings"]
+        names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+                 "num_attention_heads", "num_key_value_heads")  # fmt: skip
+        config = {**dict(zip(names, SIZES.get(family, ()), strict=False)), **around, **inner}
         notes.append("only the language model is counted, not the image or sound parts")
     else:
         family = str(config.get("model_type") or "")
@@ -82,11 +98,12 @@ def build(config: Config) -> Architecture:
     builder = BUILDERS.get(family)
     if builder is None:
         notes.append(
-            f"the family {family or '(none)'} is not known: it is counted as if it were a Llama"
+            f"the family {family or '(none)'} is not known: counted by the names in its config, "
+            "like a Llama"
         )
-        builder = _llama
+        builder = unknown.build
     values = _values(config, family)
-    return builder(_Shape(values, family, tuple(notes)))
+    return builder(Shape(values, family, tuple(notes)))
 
 
 def _values(config: Config, family: str) -> dict[str, Any]:
@@ -98,124 +115,7 @@ def _values(config: Config, family: str) -> dict[str, Any]:
     return named
 
 
-class _Shape:
-    """The numbers that all families have, and the parts that they are put together from."""
-
-    def __init__(self, values: dict[str, Any], family: str, notes: tuple[str, ...]) -> None:
-        self.values = values
-        self.family = family or "unknown"
-        self.notes = notes
-        self.hidden = self.number("hidden_size")
-        self.layers = self.number("num_hidden_layers")
-        self.heads = self.number("num_attention_heads")
-        self.vocabulary = self.number("vocab_size")
-        self.kv_heads = int(values.get("num_key_value_heads") or self.heads)
-        self.head_dim = int(values.get("head_dim") or self.hidden // self.heads)
-        self.query = self.heads * self.head_dim
-        self.key = self.kv_heads * self.head_dim
-        self.tied = bool(values.get("tie_word_embeddings", False))
-
-    def number(self, name: str, default: int | None = None) -> int:
-        """A count of the config.
-
-        Raises:
-            UsageError: it is not there, or is none.
-        """
-        value = self.values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(
-                f"the model's config has no usable {name} ({value!r})",
-                hint="is this the config.json of a language model?",
-            )
-        return value
-
-    def flag(self, name: str) -> bool:
-        """A switch of the config."""
-        return bool(self.values.get(name, False))
-
-    def attention(self) -> Attention:
-        """Grouped-query attention: keys and values may be repeated for all heads."""
-        return Attention(self.heads, self.query, self.key, self.key, self.query, self.query)
-
-    def projections(
-        self, names: tuple[str, str, str, str], *, bias: bool, out_bias: bool
-    ) -> list[Matrix]:
-        """Query, key, value and output matrices."""
-        q, k, v, out = names
-        return [
-            self.matrix(q, "attention", self.hidden, self.query, bias, "attention input"),
-            self.matrix(k, "attention", self.hidden, self.key, bias, "attention input"),
-            self.matrix(v, "attention", self.hidden, self.key, bias, "attention input"),
-            self.matrix(out, "attention", self.query, self.hidden, out_bias, "attention output"),
-        ]
-
-    def matrix(
-        self,
-        name: str,
-        group: Any,
-        inputs: int,
-        outputs: int,
-        bias: bool = False,
-        feed: str = "",
-        count: int | None = None,
-        module: bool = True,
-    ) -> Matrix:
-        """A matrix of every layer, or of `count` places."""
-        times = self.layers if count is None else count
-        return Matrix(name, group, inputs, outputs, times, bias, feed, module)
-
-    def gated(self, width: int, *, bias: bool = False, count: int | None = None) -> list[Matrix]:
-        """A gated feed-forward part of three matrices."""
-        return [
-            self.matrix("gate_proj", "mlp", self.hidden, width, bias, "mlp input", count),
-            self.matrix("up_proj", "mlp", self.hidden, width, bias, "mlp input", count),
-            self.matrix("down_proj", "mlp", width, self.hidden, bias, "mlp output", count),
-        ]
-
-    def head(self, *, bias: bool = False) -> list[Matrix]:
-        """The output matrix, unless it is the embedding's."""
-        if self.tied:
-            return []
-        return [
-            self.matrix("lm_head", "lm_head", self.hidden, self.vocabulary, bias, "head", count=1)
-        ]
-
-    def done(
-        self,
-        matrices: list[Matrix],
-        mlps: tuple[Mlp, ...],
-        norms: Norms,
-        *,
-        attention: Attention | None = None,
-        embedding: int | None = None,
-        positions: int = 0,
-    ) -> Architecture:
-        """All parts together."""
-        dtype = self.values.get("dtype") or self.values.get("torch_dtype") or "bfloat16"
-        context = self.values.get("max_position_embeddings")
-        return Architecture(
-            model_type=self.family,
-            hidden=self.hidden,
-            layers=self.layers,
-            vocabulary=self.vocabulary,
-            tied=self.tied,
-            embedding=embedding or self.vocabulary * self.hidden,
-            positions=positions,
-            matrices=tuple(matrices),
-            attention=attention or self.attention(),
-            mlps=tuple(mlp for mlp in mlps if mlp.layers),
-            norms=norms,
-            softcap=bool(self.values.get("final_logit_softcapping")),
-            context=context if isinstance(context, int) else 0,
-            dtype=str(dtype),
-            notes=self.notes,
-        )
-
-
-QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
-
-
-def _llama(shape: _Shape) -> Architecture:
+def _llama(shape: Shape) -> Architecture:
     """Llama, Mistral and what is built like them."""
     bias = shape.flag("attention_bias")
     width = shape.number("intermediate_size")
@@ -226,37 +126,30 @@ def _llama(shape: _Shape) -> Architecture:
             *shape.head(),
         ],
         (Mlp(shape.layers, width, True),),
-        _rms(shape, 2),
+        shape.rms(2),
     )
 
 
-def _rms(shape: _Shape, per_layer: int, *, query_key: bool = False) -> Norms:
-    """RMS norms: one number per channel, and one more at the end of the model."""
-    extra = 2 * shape.head_dim if query_key else 0
-    numbers = shape.layers * (per_layer * shape.hidden + extra) + shape.hidden
-    return Norms(per_layer, numbers, "rms", shape.query + shape.key if query_key else 0)
-
-
-def _qwen2(shape: _Shape) -> Architecture:
+def _qwen2(shape: Shape) -> Architecture:
     width = shape.number("intermediate_size")
     return shape.done(
         [*shape.projections(QKVO, bias=True, out_bias=False), *shape.gated(width), *shape.head()],
         (Mlp(shape.layers, width, True),),
-        _rms(shape, 2),
+        shape.rms(2),
     )
 
 
-def _qwen3(shape: _Shape) -> Architecture:
+def _qwen3(shape: Shape) -> Architecture:
     bias, width = shape.flag("attention_bias"), shape.number("intermediate_size")
     return shape.done(
         [*shape.projections(QKVO, bias=bias, out_bias=bias), *shape.gated(width), *shape.head()],
         (Mlp(shape.layers, width, True),),
-        _rms(shape, 2, query_key=True),
+        shape.rms(2, query_key=True),
     )
 
 
-def _gemma(norms_per_layer: int, *, query_key: bool = False) -> Callable[[_Shape], Architecture]:
-    def make(shape: _Shape) -> Architecture:
+def _gemma(norms_per_layer: int, *, query_key: bool = False) -> Callable[[Shape], Architecture]:
+    def make(shape: Shape) -> Architecture:
         bias, width = shape.flag("attention_bias"), shape.number("intermediate_size")
         return shape.done(
             [
@@ -265,46 +158,34 @@ def _gemma(norms_per_layer: int, *, query_key: bool = False) -> Callable[[_Shape
                 *shape.head(),
             ],
             (Mlp(shape.layers, width, True),),
-            _rms(shape, norms_per_layer, query_key=query_key),
+            shape.rms(norms_per_layer, query_key=query_key),
         )
 
     return make
 
 
-def _experts(shape: _Shape, number: int, width: int, layers: int) -> list[Matrix]:
-    """Experts as two fused parameters per layer, and the router before them."""
-    return [
-        shape.matrix("gate", "router", shape.hidden, number, feed="mlp input", count=layers,
-                     module=False),
-        shape.matrix("gate_up_proj", "experts", shape.hidden, 2 * width, feed="expert input",
-                     count=layers * number, module=False),
-        shape.matrix("down_proj", "experts", width, shape.hidden, feed="expert output",
-                     count=layers * number, module=False),
-    ]  # fmt: skip
-
-
-def _mixtral(shape: _Shape) -> Architecture:
+def _mixtral(shape: Shape) -> Architecture:
     number, width = shape.number("num_local_experts"), shape.number("intermediate_size")
     active = shape.number("num_experts_per_tok")
     return shape.done(
         [
             *shape.projections(QKVO, bias=False, out_bias=False),
-            *_experts(shape, number, width, shape.layers),
+            *shape.experts(number, width, shape.layers),
             *shape.head(),
         ],
         (Mlp(shape.layers, width, True, active, 0, number),),
-        _rms(shape, 2),
+        shape.rms(2),
     )
 
 
-def _sparse_layers(shape: _Shape) -> int:
+def _sparse_layers(shape: Shape) -> int:
     """How many layers have experts (Qwen 2 and 3)."""
     only = set(shape.values.get("mlp_only_layers") or ())
     step = shape.number("decoder_sparse_step")
     return sum(1 for i in range(shape.layers) if i not in only and (i + 1) % step == 0)
 
 
-def _qwen_moe(shape: _Shape) -> Architecture:
+def _qwen_moe(shape: Shape) -> Architecture:
     third = shape.family == "qwen3_moe"
     bias = shape.flag("attention_bias") if third else shape.flag("qkv_bias")
     name = "num_experts" if "num_experts" in shape.values else "num_local_experts"
@@ -315,11 +196,11 @@ def _qwen_moe(shape: _Shape) -> Architecture:
     matrices = [
         *shape.projections(QKVO, bias=bias, out_bias=bias and third),
         *(shape.gated(shape.number("intermediate_size"), count=dense) if dense else ()),
-        *_experts(shape, number, width, sparse),
+        *shape.experts(number, width, sparse),
     ]
     if shared:
         matrices += [
-            *_shared(shape, shared, sparse),
+            *shape.shared(shared, sparse),
             shape.matrix(
                 "shared_expert_gate", "router", shape.hidden, 1, feed="mlp input", count=sparse
             ),
@@ -328,31 +209,22 @@ def _qwen_moe(shape: _Shape) -> Architecture:
         [*matrices, *shape.head()],
         (
             Mlp(sparse, width, True, shape.number("num_experts_per_tok"), shared, number),
-            Mlp(dense, int(shape.values.get("intermediate_size") or 0), True),
+            Mlp(dense, shape.some("intermediate_size"), True),
         ),
-        _rms(shape, 2, query_key=third),
+        shape.rms(2, query_key=third),
     )
 
 
-def _shared(shape: _Shape, width: int, layers: int) -> list[Matrix]:
-    """Experts that see every token."""
-    return [
-        Matrix(m.name, "shared experts", m.inputs, m.outputs, m.count, m.bias, m.feed)
-        for m in shape.gated(width, count=layers)
-    ]
-
-
-def _deepseek(shape: _Shape) -> Architecture:
+def _deepseek(shape: Shape) -> Architecture:
     """Multi-head latent attention (arXiv 2405.04434) and experts behind the first dense layers."""
-    values = shape.values
     rope, nope = shape.number("qk_rope_head_dim"), shape.number("qk_nope_head_dim")
     latent, value = shape.number("kv_lora_rank"), shape.number("v_head_dim")
     query, bias = shape.heads * (rope + nope), shape.flag("attention_bias")
-    rank = int(values.get("q_lora_rank") or 0)
-    dense = min(int(values.get("first_k_dense_replace") or 0), shape.layers)
+    rank = shape.some("q_lora_rank")
+    dense = min(shape.some("first_k_dense_replace"), shape.layers)
     sparse = shape.layers - dense
     number, width = shape.number("n_routed_experts"), shape.number("moe_intermediate_size")
-    shared = int(values.get("n_shared_experts") or 0) * width
+    shared = shape.some("n_shared_experts") * width
     down = (
         [
             shape.matrix("q_a_proj", "attention", shape.hidden, rank, bias, "attention input"),
@@ -370,8 +242,8 @@ def _deepseek(shape: _Shape) -> Architecture:
         shape.matrix("o_proj", "attention", shape.heads * value, shape.hidden, bias,
                      "attention output"),
         *(shape.gated(shape.number("intermediate_size"), count=dense) if dense else ()),
-        *_experts(shape, number, width, sparse),
-        *(_shared(shape, shared, sparse) if shared else ()),
+        *shape.experts(number, width, sparse),
+        *(shape.shared(shared, sparse) if shared else ()),
         *shape.head(),
     ]  # fmt: skip
     norms = shape.layers * (2 * shape.hidden + latent + rank) + shape.hidden
@@ -379,7 +251,7 @@ def _deepseek(shape: _Shape) -> Architecture:
         matrices,
         (
             Mlp(sparse, width, True, shape.number("num_experts_per_tok"), shared, number),
-            Mlp(dense, int(values.get("intermediate_size") or 0), True),
+            Mlp(dense, shape.some("intermediate_size"), True),
         ),
         Norms(2, norms, "rms", latent + rank),
         attention=Attention(
@@ -388,24 +260,13 @@ def _deepseek(shape: _Shape) -> Architecture:
     )
 
 
-def _layer_norms(shape: _Shape, per_layer: int, *, final: bool = True) -> Norms:
+def _layer_norms(shape: Shape, per_layer: int, *, final: bool = True) -> Norms:
     """Layer norms: a weight and a bias per channel."""
     numbers = 2 * shape.hidden * (shape.layers * per_layer + (1 if final else 0))
     return Norms(per_layer, numbers, "layer")
 
 
-def _plain(
-    shape: _Shape, names: tuple[str, str], width: int, *, bias: bool, feed: str = "mlp input"
-) -> list[Matrix]:
-    """A feed-forward part of two matrices."""
-    up, down = names
-    return [
-        shape.matrix(up, "mlp", shape.hidden, width, bias, feed),
-        shape.matrix(down, "mlp", width, shape.hidden, bias, "mlp output"),
-    ]
-
-
-def _phi(shape: _Shape) -> Architecture:
+def _phi(shape: Shape) -> Architecture:
     """Phi 1 and 2: attention and feed-forward side by side behind one layer norm."""
     width = shape.number("intermediate_size")
     norms = _layer_norms(shape, 1)
@@ -415,7 +276,7 @@ def _phi(shape: _Shape) -> Architecture:
     return shape.done(
         [
             *shape.projections(("q_proj", "k_proj", "v_proj", "dense"), bias=True, out_bias=True),
-            *_plain(shape, ("fc1", "fc2"), width, bias=True, feed="attention input"),
+            *shape.plain(("fc1", "fc2"), width, bias=True, feed="attention input"),
             *shape.head(bias=True),
         ],
         (Mlp(shape.layers, width, False),),
@@ -423,7 +284,7 @@ def _phi(shape: _Shape) -> Architecture:
     )
 
 
-def _phi3(shape: _Shape) -> Architecture:
+def _phi3(shape: Shape) -> Architecture:
     """Phi 3 and 4: Llama's shapes in fused matrices."""
     width = shape.number("intermediate_size")
     fused = shape.query + 2 * shape.key
@@ -437,19 +298,19 @@ def _phi3(shape: _Shape) -> Architecture:
             *shape.head(),
         ],
         (Mlp(shape.layers, width, True),),
-        _rms(shape, 2),
+        shape.rms(2),
     )  # fmt: skip
 
 
-def _gpt2(shape: _Shape) -> Architecture:
-    width = int(shape.values.get("intermediate_size") or 4 * shape.hidden)
+def _gpt2(shape: Shape) -> Architecture:
+    width = shape.some("intermediate_size", 4 * shape.hidden)
     return shape.done(
         [
             shape.matrix("c_attn", "attention", shape.hidden, 3 * shape.hidden, True,
                          "attention input"),
             shape.matrix("c_proj", "attention", shape.hidden, shape.hidden, True,
                          "attention output"),
-            *_plain(shape, ("c_fc", "c_proj"), width, bias=True),
+            *shape.plain(("c_fc", "c_proj"), width, bias=True),
             *shape.head(),
         ],
         (Mlp(shape.layers, width, False),),
@@ -458,7 +319,7 @@ def _gpt2(shape: _Shape) -> Architecture:
     )  # fmt: skip
 
 
-def _gpt_neox(shape: _Shape) -> Architecture:
+def _gpt_neox(shape: Shape) -> Architecture:
     bias, width = shape.flag("attention_bias"), shape.number("intermediate_size")
     return shape.done(
         [
@@ -466,7 +327,7 @@ def _gpt_neox(shape: _Shape) -> Architecture:
                          "attention input"),
             shape.matrix("dense", "attention", shape.hidden, shape.hidden, bias,
                          "attention output"),
-            *_plain(shape, ("dense_h_to_4h", "dense_4h_to_h"), width, bias=True),
+            *shape.plain(("dense_h_to_4h", "dense_4h_to_h"), width, bias=True),
             *shape.head(),
         ],
         (Mlp(shape.layers, width, False),),
@@ -474,19 +335,19 @@ def _gpt_neox(shape: _Shape) -> Architecture:
     )  # fmt: skip
 
 
-def _falcon(shape: _Shape) -> Architecture:
+def _falcon(shape: Shape) -> Architecture:
     """Falcon: one key and value for all heads, or groups of them in the newer models."""
     newer, bias = shape.flag("new_decoder_architecture"), shape.flag("bias")
     if newer:
-        shape.kv_heads = int(shape.values.get("num_key_value_heads") or shape.heads)
+        shape.kv_heads = shape.some("num_key_value_heads", shape.heads)
     else:
         shape.kv_heads = 1 if shape.flag("multi_query") else shape.heads
     shape.key = shape.kv_heads * shape.head_dim
     fused = shape.query + 2 * shape.key
-    width = int(shape.values.get("intermediate_size") or 4 * shape.hidden)
+    width = shape.some("intermediate_size", 4 * shape.hidden)
     per_layer = 1
     if newer:
-        per_layer = int(shape.values.get("num_ln_in_parallel_attn") or 2)
+        per_layer = shape.some("num_ln_in_parallel_attn", 2)
     elif not shape.flag("parallel_attn"):
         per_layer = 2
     return shape.done(
@@ -495,7 +356,7 @@ def _falcon(shape: _Shape) -> Architecture:
                          "attention input"),
             shape.matrix("dense", "attention", shape.hidden, shape.hidden, bias,
                          "attention output"),
-            *_plain(shape, ("dense_h_to_4h", "dense_4h_to_h"), width, bias=bias),
+            *shape.plain(("dense_h_to_4h", "dense_4h_to_h"), width, bias=bias),
             *shape.head(),
         ],
         (Mlp(shape.layers, width, False),),
@@ -504,7 +365,7 @@ def _falcon(shape: _Shape) -> Architecture:
     )  # fmt: skip
 
 
-def _opt(shape: _Shape) -> Architecture:
+def _opt(shape: Shape) -> Architecture:
     """OPT: learned positions with an offset of two; the 350M has a narrower embedding."""
     bias, width = shape.flag("enable_bias"), shape.number("intermediate_size")
     narrow = shape.number("word_embed_proj_dim", shape.hidden)
@@ -525,7 +386,7 @@ def _opt(shape: _Shape) -> Architecture:
         [
             *around,
             *shape.projections(names, bias=bias, out_bias=bias),
-            *_plain(shape, ("fc1", "fc2"), width, bias=bias),
+            *shape.plain(("fc1", "fc2"), width, bias=bias),
             *shape.head(),
         ],
         (Mlp(shape.layers, width, False),),
@@ -535,7 +396,7 @@ def _opt(shape: _Shape) -> Architecture:
     )
 
 
-BUILDERS: dict[str, Callable[[_Shape], Architecture]] = {
+BUILDERS: dict[str, Callable[[Shape], Architecture]] = {
     "llama": _llama,
     "mistral": _llama,
     "mixtral": _mixtral,

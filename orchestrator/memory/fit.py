@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.checks.sharding import EIGHT_BIT_OPTIMIZERS
+from orchestrator.checks.sharding import BITSANDBYTES, EIGHT_BIT_OPTIMIZERS
 from orchestrator.memory.estimate import estimate
 from orchestrator.memory.gpus import Gpus
 from orchestrator.memory.model import Architecture
@@ -109,8 +109,11 @@ def refused(layout: Layout, settings: Settings) -> str:
     """Why a layout cannot be used with these settings; empty if it can (see `FT215`)."""
     if layout.stage == 3 and settings.quantization == "int8":
         return "not with 8-bit weights"
-    if layout.offload != "none" and settings.optimizer in EIGHT_BIT_OPTIMIZERS:
+    if layout.moves_states and settings.optimizer in EIGHT_BIT_OPTIMIZERS:
         return "not with 8-bit states"
+    second = layout.kind == "fsdp" and layout.version == 2
+    if second and settings.optimizer in BITSANDBYTES:
+        return "not with bitsandbytes"
     return ""
 
 

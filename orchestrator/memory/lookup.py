@@ -62,7 +62,7 @@ def from_file(file: Path, recipe: Recipe) -> Found:
     path = file / "config.json" if file.is_dir() else file
     try:
         config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no config.json: {error}") from error
     found = _found(config, str(path), recipe)
     if found is None:

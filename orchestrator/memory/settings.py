@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from orchestrator.backends.base import Target
+from orchestrator.distributed import fsdp
 from orchestrator.distributed.deepspeed import for_recipe
 from orchestrator.memory.model import Architecture, Matrix
 from orchestrator.recipe.models import Recipe
@@ -13,11 +14,12 @@ from orchestrator.recipe.models import Recipe
 Attention = Literal["eager", "sdpa", "flash"]
 Loss = Literal["plain", "fused", "chunked", "in place"]
 Checkpointing = Literal["none", "layers", "offload"]
-Offload = Literal["none", "optimizer", "all"]
+Offload = Literal["none", "optimizer", "weights", "all"]
 Kind = Literal["one", "ddp", "zero", "fsdp"]
 
-PAIRS = ("dpo", "orpo", "kto", "reward")
-"""Stages that compute two sequences per row: chosen and rejected, or KTO's two."""
+PAIRS = ("dpo", "orpo", "reward")
+"""Stages that compute two sequences per row, chosen and rejected."""
+WITHOUT_REFERENCE = ("simpo", "orpo")
 NOT_COVERED = ("ppo", "grpo", "gdpo", "ebft", "process_reward")
 
 
@@ -82,7 +84,9 @@ class Settings:
 class Layout:
     """How a run is spread: over `gpus` on `nodes`, sharded as `kind` and `stage` say.
 
-    `buckets` overrides the sizes of a DeepSpeed configuration (numbers of elements).
+    `buckets` overrides the sizes of a DeepSpeed configuration (numbers of elements). Of FSDP,
+    `parts` says into how many parts everything is cut if not into one per GPU, and `kept` that
+    gathered weights stay until the backward pass; `version` is 1 or 2.
     """
 
     kind: Kind = "one"
@@ -91,20 +95,34 @@ class Layout:
     offload: Offload = "none"
     nodes: int = 1
     buckets: tuple[tuple[str, int], ...] = ()
+    parts: int = 0
+    kept: bool = False
+    version: int = 2
+
+    @property
+    def moves_states(self) -> bool:
+        """Whether gradients and optimizer states are in host memory."""
+        return self.kind in ("zero", "fsdp") and self.offload in ("optimizer", "all")
+
+    @property
+    def moves_weights(self) -> bool:
+        """Whether weights are in host memory."""
+        return self.stage == 3 and self.offload in ("weights", "all")
 
     @property
     def name(self) -> str:
         """As people call it."""
         if self.kind in ("one", "ddp"):
             return {"one": "one GPU", "ddp": "DDP"}[self.kind]
-        offload = {"none": "", "optimizer": " + optimizer offload", "all": " + offload"}
+        offload = {"none": "", "optimizer": " + optimizer offload",
+                   "weights": " + weights offload", "all": " + offload"}  # fmt: skip
         base = f"ZeRO-{self.stage}" if self.kind == "zero" else "FSDP"
         return base + offload[self.offload]
 
     def shares(self, what: Literal["weights", "gradients", "optimizer"]) -> int:
         """Into how many parts something is cut; 1: every GPU has all of it."""
         if self.kind == "fsdp":
-            return self.gpus
+            return self.parts or self.gpus
         first = {"optimizer": 1, "gradients": 2, "weights": 3}[what]
         return self.gpus if self.kind == "zero" and self.stage >= first else 1
 
@@ -118,7 +136,9 @@ def settings(recipe: Recipe, architecture: Architecture, target: Target) -> Sett
         notes.append(f"{training.stage}: generation and further models are not counted")
     if training.offload_activations or training.offload_layers:
         notes.append("activation and layer offload of the backend are not counted")
-    pairs = training.stage in PAIRS
+    # of KTO's two, LLaMA-Factory computes the second beside the graph of the first, TRL before it
+    beside = training.stage == "kto" and recipe.backend == "llamafactory"
+    pairs = beside or training.stage in PAIRS
     lora = _lora(recipe)
     return Settings(
         backend=recipe.backend,
@@ -126,7 +146,7 @@ def settings(recipe: Recipe, architecture: Architecture, target: Target) -> Sett
         sequence=recipe.data.sequence_length,
         accumulation=training.gradient_accumulation,
         compute=compute,
-        checkpointing=_checkpointing(training.gradient_checkpointing),
+        checkpointing=_checkpointing(recipe),
         attention=_attention(model.attention),
         loss=_loss(recipe),
         quantization=model.quantization,
@@ -138,7 +158,7 @@ def settings(recipe: Recipe, architecture: Architecture, target: Target) -> Sett
         projection_rank=_projection_rank(recipe),
         pure=bool(model.pure_bf16),
         sequences=2 if pairs else 1,
-        reference=training.stage in ("dpo", "kto") and lora is None,
+        reference=_reference(recipe),
         notes=tuple(notes),
     )
 
@@ -158,10 +178,22 @@ def _lora(recipe: Recipe) -> Lora | None:
     )
 
 
-def _checkpointing(value: bool | str) -> Checkpointing:
+def _reference(recipe: Recipe) -> bool:
+    """Whether a second model is loaded: one that is named, else only without a LoRA to turn off."""
+    said = recipe.training.preference
+    if recipe.training.stage not in ("dpo", "kto") or said.precomputed_reference:
+        return False
+    if recipe.training.stage == "dpo" and said.loss in WITHOUT_REFERENCE:
+        return False
+    return recipe.adapter.type != "lora" or said.reference_model is not None
+
+
+def _checkpointing(recipe: Recipe) -> Checkpointing:
+    value, spread = recipe.training.gradient_checkpointing, recipe.distributed
     if value in ("offload", "offload_disk", "unsloth"):
         return "offload"
-    return "layers" if value else "none"
+    by_fsdp = spread.strategy == "fsdp" and spread.fsdp and spread.fsdp.checkpoint_activations
+    return "layers" if value or by_fsdp else "none"
 
 
 def _attention(name: str) -> Attention:
@@ -235,11 +267,32 @@ def layout(
         zero = config.get("zero_optimization")
         return _zero(zero if isinstance(zero, Mapping) else {}, world, nodes)
     if spread.strategy == "fsdp":
-        offload = spread.offload != "none" or bool(spread.fsdp and spread.fsdp.offload)
-        return Layout("fsdp", world, 3, "all" if offload else "none", nodes)
+        return _fsdp(recipe, world, nodes)
     if spread.strategy == "ddp" and world > 1:
         return Layout("ddp", world, nodes=nodes)
     return Layout("one", 1)
+
+
+def _fsdp(recipe: Recipe, world: int, nodes: int) -> Layout:
+    """The layout of FSDP 1's sharding strategies, and of FSDP 2's two switches."""
+    said = fsdp.settings(recipe)
+    strategy = str(said.get("sharding_strategy", ""))
+    parts = recipe.distributed.shard or 0
+    if strategy.startswith("HYBRID"):
+        parts = world // nodes
+    elif strategy == "NO_SHARD":
+        parts = 1
+    kept = strategy in ("SHARD_GRAD_OP", "HYBRID_SHARD_ZERO2")
+    return Layout(
+        "fsdp",
+        world,
+        3,
+        "all" if said["offload_params"] else "none",
+        nodes,
+        parts=0 if parts >= world else parts,
+        kept=kept or said.get("reshard_after_forward") is False,
+        version=said["version"],
+    )
 
 
 BUCKETS = ("reduce_bucket_size", "allgather_bucket_size", "stage3_prefetch_bucket_size",
@@ -255,12 +308,13 @@ def _zero(zero: Mapping[str, Any], world: int, nodes: int) -> Layout:
         if isinstance(device := zero.get(f"offload_{what}"), Mapping)
         and device.get("device", "none") != "none"
     }
-    offload: Offload = "none" if not moved else "all" if moved == {"optimizer", "param"} else (
-        "optimizer"
-    )  # fmt: skip
+    if stage != 3:
+        moved.discard("param")  # DeepSpeed does so too
+    offload: Offload = "all" if len(moved) == 2 else "none"
+    if len(moved) == 1:
+        offload = "optimizer" if "optimizer" in moved else "weights"
+    given = {name: zero.get(name, zero.get(name.removeprefix("stage3_"))) for name in BUCKETS}
     buckets = tuple(
-        (name, int(value))
-        for name in BUCKETS
-        if isinstance(value := zero.get(name), int | float) and value
+        (name, int(value)) for name, value in given.items() if isinstance(value, int | float)
     )
     return Layout("zero", world, stage if stage in (1, 2, 3) else 0, offload, nodes, buckets)

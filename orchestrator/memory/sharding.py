@@ -11,19 +11,28 @@ def buffers(run: Run) -> Iterator[Term]:
     """What is gathered and reduced."""
     layout = run.layout
     if layout.kind == "fsdp":
-        layer = run.architecture.largest_layer
-        size = run.settings.compute
-        yield Term("sharding", "two whole layers", 2 * layer * size,
-                   f"2 x {billions(layer)} x {size} B",
-                   "FSDP 2 gathers a layer and the next one ahead (arXiv 2304.11277)",
-                   ("forward", "loss", "backward", "gradients"))  # fmt: skip
-        yield Term("sharding", "gradients of a whole layer", 2 * layer * size,
-                   f"2 x {billions(layer)} x {size} B", "reduce-scatter of a layer",
-                   ("backward", "gradients"))  # fmt: skip
+        yield from _fsdp(run)
     elif layout.kind == "zero" and layout.stage == 3:
         yield from _stage_three(run)
     elif layout.kind == "zero":
         yield from _stages_one_and_two(run)
+
+
+def _fsdp(run: Run) -> Iterator[Term]:
+    layer, size = run.architecture.largest_layer, run.settings.compute
+    during: tuple[Moment, ...] = ("forward", "loss", "backward", "gradients")
+    if run.layout.kept:
+        whole = run.architecture.parameters - run.numbers.quantized
+        yield Term("sharding", "gathered weights", whole * size, f"{billions(whole)} x {size} B",
+                   "weights that are not given up after the forward pass", during)  # fmt: skip
+    else:
+        yield Term("sharding", "two whole layers", 2 * layer * size,
+                   f"2 x {billions(layer)} x {size} B",
+                   "FSDP 2 gathers a layer and the next one ahead (arXiv 2304.11277)",
+                   during)  # fmt: skip
+    yield Term("sharding", "gradients of a whole layer", 2 * layer * size,
+               f"2 x {billions(layer)} x {size} B", "reduce-scatter of a layer",
+               ("backward", "gradients"))  # fmt: skip
 
 
 def _bucket(run: Run, name: str, default: int) -> int:
@@ -80,7 +89,7 @@ def host(run: Run) -> Iterator[Term]:
                    f"{billions(run.architecture.parameters)} x 2 B x {copies}",
                    "each process of ZeRO-3 reads the whole checkpoint; FSDP with "
                    "cpu_ram_efficient_loading only the first", host=True)  # fmt: skip
-    if layout.offload != "none" and layout.kind == "zero":
+    if layout.moves_states and layout.kind == "zero":
         pinned = 4 * numbers.trained // max(layout.nodes, 1)
         yield Term("host", "pinned buffers of the offload", pinned,
                    f"{billions(numbers.trained)} x 4 B per node",

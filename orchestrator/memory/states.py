@@ -12,7 +12,7 @@ def weights(run: Run) -> Iterator[Term]:
     """The base with its quantization constants, the reference model, the LoRA."""
     numbers, held, settings = run.numbers, run.held, run.settings
     parts, note = _parts(run, "weights")
-    offload = run.layout.offload == "all" and run.layout.stage == 3
+    offload = run.layout.moves_weights
     for name, count, size in (
         ("weights of the layers", numbers.layers, held.layers),
         ("embeddings, lm_head, norms", numbers.edges, held.edges),
@@ -100,8 +100,7 @@ def gradients(run: Run) -> Iterator[Term]:
     parts, note = _parts(run, "gradients")
     # with one forward pass per step they are set to None before the next one
     kept = run.settings.accumulation > 1 or (layout.kind == "zero" and layout.stage == 3)
-    offloaded = layout.offload != "none" and layout.kind in ("zero", "fsdp")
-    count = run.numbers.trained
+    offloaded, count = layout.moves_states, run.numbers.trained
     yield Term(
         "gradients", "gradients", size // parts, f"{billions(count)} in their own type{note}",
         "torch keeps a gradient in its parameter's type; the trainer sets it to None after "
@@ -117,7 +116,7 @@ def states(run: Run) -> Iterator[Term]:
     """Optimizer states, DeepSpeed's master weights, and what a step needs for a moment."""
     parts, note = _parts(run, "optimizer")
     numbers, held, layout = run.numbers, run.held, run.layout
-    offloaded = layout.offload != "none" and layout.kind in ("zero", "fsdp")
+    offloaded = layout.moves_states
     source = (
         "torch.zeros_like(parameter)"
         if run.optimizer.store == "own"

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from orchestrator.checkpoints import complete_checkpoints
-from orchestrator.distributed.own_file import known_keys
+from orchestrator.distributed.own_values import known_keys
 from orchestrator.environments.environment import find, process_environment
 from orchestrator.launchers import local
 from orchestrator.setup_run import PROBE
@@ -134,8 +134,10 @@ class ShardingContract:
         assert len(found) == len(runs), done.stderr
         assert found == pytest.approx([found[0]] * len(runs), rel=1e-4)
         line = next(x for x in done.stdout.splitlines() if x.startswith("KEYS "))
-        for section, names in json.loads(line.removeprefix("KEYS ")).items():
-            assert set(names) <= set(known_keys()[section])  # what ft takes for known is so
+        for section, keys in json.loads(line.removeprefix("KEYS ")).items():
+            known = known_keys()[section]
+            assert set(keys) <= set(known)  # what ft takes for known is so
+            assert not section or keys.items() <= known.items()  # at the top nothing is typed
 
     def test_an_adapter_of_sharded_weights_merges(self, place: Place) -> None:
         more = {"adapter.type": "lora", "adapter.rank": 4, "training.steps": 6}
