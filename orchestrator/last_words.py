@@ -38,8 +38,11 @@ class LastWords:
     @property
     def evidence(self) -> str:
         """The text in which the cause is to be looked for."""
-        own = f"{self.kind}: {self.message}\n{self.trace}" if self.kind else ""
-        return own if own and not PASSED_ON.search(own) else f"{own}\n{self.log}"
+        if not self.kind:
+            return self.log
+        own = f"{self.kind}: {self.message}\n{self.trace}"
+        said = "\n".join(line for line in own.splitlines() if not line.startswith(" "))
+        return f"{own}\n{self.log}" if PASSED_ON.search(said) else own
 
 
 def of_process(answer: Any, log: Path, *, since: int) -> LastWords:

@@ -37,14 +37,12 @@ from orchestrator.files import (
 )
 from orchestrator.interrupts import signals_as_interrupt
 from orchestrator.launchers import rendezvous
-from orchestrator.metrics import Tail, Training
 from orchestrator.oom import attempts, failure, kills
 from orchestrator.plan import STAGES, Plan, Stage, StageName
 from orchestrator.progress import StageDisplay
-from orchestrator.recipe.sections.training import REWARDED
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import Record, now
-from orchestrator.runs.stillness import Watch
+from orchestrator.watching import Watching
 
 
 @dataclass
@@ -192,27 +190,12 @@ class Pipeline:
         )
         self.record.stage(name, command=list(stage.argv), environment=shell.difference(env))
         log = layout.log(name)
-        rewarded = self.plan.recipe.training.stage in REWARDED
-        tail, training = Tail(layout.events, from_end=True), Training(rewarded=rewarded)
-        watch = Watch(log)
+        watching = Watching(self.plan, stage, display)
 
         def look() -> None:
             if self.asked and name == "train":
                 self._ask_to_stop(self.asked)
-            events = list(tail.read())
-            for event in events:
-                if event.get("event") == "preflight":
-                    display.tell(stages.met(event))
-                if training.take(event):
-                    display.training(training)
-            if name == "train" and (said := watch.look(training, events=bool(events))):
-                display.tell(f"{said}; it goes on, unless you end it")
-            if training.hopeless:
-                raise BackendError(
-                    f"training was stopped at step {training.step}: {training.hopeless}",
-                    hint="look at the labels (`ft inspect-tokens`), then at model.dtype (float16 "
-                    "overflows where bfloat16 does not), then at model.attention",
-                )
+            watching.look()
 
         killed = kills.counted()
         builds = name == "train" and self.plan.recipe.distributed.strategy == "deepspeed"

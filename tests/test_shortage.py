@@ -167,6 +167,14 @@ REPORT = (
 )
 
 
+def beside_nccl() -> dict[str, Any]:
+    """An error in a line of code that names what it has nothing to do with."""
+    try:
+        raise KeyError("input")  # NCCL
+    except KeyError as caught:
+        return probe.failure(caught)
+
+
 def raised(error: BaseException, cause: BaseException | None = None) -> dict[str, Any]:
     """The answer of a process that ended with this exception."""
     try:
@@ -179,6 +187,7 @@ def raised(error: BaseException, cause: BaseException | None = None) -> dict[str
     ("answer", "log", "kind"),
     [
         (raised(KeyError("input")), f"recovered from: {CUDA}", None),
+        (beside_nccl(), f"recovered from: {CUDA}", None),
         (raised(KeyError("input")), f"{CUDA}\n{REPORT}", "gpu"),  # rank 0 was not the first
         (raised(ValueError("inputs: why 'CUDA out of memory'?")), "", None),
         (raised(ValueError("none"), cause=MemoryError()), "", "host"),

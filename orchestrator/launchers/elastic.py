@@ -9,8 +9,8 @@ import signal
 from dataclasses import dataclass
 
 REPORT = re.compile(
-    r"Root Cause \(first observed failure\):.*?host\s*: (?P<host>\S+).*?rank\s*: (?P<rank>\d+)"
-    r".*?exitcode\s*: (?P<code>-?\d+)",
+    r"Root Cause \(first observed failure\):.{0,400}?host\s*: (?P<host>\S+)"
+    r".{0,400}?rank\s*: (?P<rank>\d+).{0,400}?exitcode\s*: (?P<code>-?\d+)",
     re.DOTALL,
 )
 
