@@ -22,7 +22,8 @@ from orchestrator.launchers import queue, rendezvous, slurm
 from orchestrator.plan import Context, Plan, build
 from orchestrator.recipe.load import Loaded, load
 from orchestrator.recipe.sources import find_recipe
-from orchestrator.runs import jobs
+from orchestrator.runs import following, jobs
+from orchestrator.runs.following import follow_logs
 from orchestrator.runs.jobs import end, exit_code, live, none_active, wait_for
 from orchestrator.runs.record import Record, new_layout, open_record
 from orchestrator.setup_run import resolve
@@ -401,6 +402,29 @@ def test_what_a_node_wrote_may_be_seen_later(
             scontrol=f"{late}\necho 'JobId=7 JobState=COMPLETED ExitCode=0:0'")  # fmt: skip
     assert live(record).status == "done"
     assert open_record(record.layout.root).document["status"] == "done"
+
+
+def test_a_log_that_is_followed_says_why_there_is_nothing_and_how_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(following, "ASK_EVERY", -1.0)
+    monkeypatch.setattr(following, "EVERY", 0.0)
+    log = tmp_path / "train.log"
+    record = slurm_run(tmp_path / "runs", "running", done=("preprocess",))
+    states = [f"echo 'JobId=7 JobState={state}'" for state in (
+        "PENDING Reason=Priority", "RUNNING NodeList=n1", "TIMEOUT",
+    )]  # fmt: skip
+    answers(tmp_path, monkeypatch, scontrol=(
+        'echo >> "$0.n"; case $(wc -l < "$0.n") in\n'
+        f"1) {states[0]};;\n2) printf 'caf\\303' >> '{log}'; {states[1]};;\n"
+        f"3) printf '\\251' >> '{log}'; {states[1]};;\n*) {states[2]};;\nesac"
+    ))  # fmt: skip
+    follow_logs(record, [log])
+    out, err = capfd.readouterr()
+    assert out == "café"  # though half of its last letter was written first
+    said = [line.partition(": ")[2] for line in err.splitlines() if "-x-" in line]
+    assert said[:2] == ["queued (job 7 (train): Priority)", "running (job 7 (train) on n1)"]
+    assert said[2].startswith("timeout (job 7 (train): the time limit was reached")
 
 
 def test_a_run_of_this_machine_is_ended_by_its_process(tmp_path: Path) -> None:

@@ -140,8 +140,8 @@ def _read_its_last_words(record: Record, job: dict[str, Any], state: JobState) -
     An ft that ends by itself has written how, before. Where that is not seen it is on its way
     through a network file system, which remembers for some time that a file was not there.
     """
-    by_itself = state.state in ("COMPLETED", "FAILED") and not state.signal
-    by_itself = by_itself and state.exit_code in {*Exit}
+    ended = state.state in ("COMPLETED", "FAILED") and not state.signal
+    by_itself = ended and state.exit_code in {*Exit}
     deadline = time.monotonic() + (SEEN_WITHIN if by_itself else 0)
     while True:
         record.document = open_record(record.layout.root).document
@@ -151,7 +151,7 @@ def _read_its_last_words(record: Record, job: dict[str, Any], state: JobState) -
         time.sleep(0.5)
         for folder in (record.layout.root, record.layout.marker("train").parent):
             with contextlib.suppress(OSError):  # a change brings the server's word on the folder
-                os.chown(folder, os.geteuid(), -1)
+                os.chown(folder, folder.stat().st_uid, -1)
 
 
 def _verdict(record: Record, name: str, state: JobState | None) -> tuple[Status, str]:
