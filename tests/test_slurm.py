@@ -16,7 +16,7 @@ from orchestrator.clusters.load import load_cluster
 from orchestrator.clusters.profile import Cluster
 from orchestrator.clusters.site import Site
 from orchestrator.errors import JobError, UsageError
-from orchestrator.files import write_json
+from orchestrator.files import write_atomic, write_json
 from orchestrator.findings import RecipeError
 from orchestrator.launchers import queue, rendezvous, slurm
 from orchestrator.plan import Context, Plan, build
@@ -340,6 +340,8 @@ def slurm_run(tmp_path: Path, status: str, done: tuple[str, ...] = ()) -> Record
         ("NODE_FAIL", "failed", "a node failed"),
         ("CANCELLED", "cancelled", "it was cancelled"),
         ("FAILED ExitCode=72:0", "failed", "a module of the cluster profile cannot be loaded"),
+        ("FAILED ExitCode=0:53", "failed", "the node could not open its log"),
+        ("FAILED ExitCode=127:0", "failed", "its node has no such ft (exit code 127)"),
         ("FAILED ExitCode=0:9", "failed", "FAILED, signal 9, before ft could say why"),
         ("COMPLETED ExitCode=0:0", "failed", "COMPLETED, exit code 0, before ft"),
     ],
@@ -402,6 +404,14 @@ def test_what_a_node_wrote_may_be_seen_later(
             scontrol=f"{late}\necho 'JobId=7 JobState=COMPLETED ExitCode=0:0'")  # fmt: skip
     assert live(record).status == "done"
     assert open_record(record.layout.root).document["status"] == "done"
+
+
+def test_logs_are_found_where_the_run_is_now(tmp_path: Path) -> None:
+    record = slurm_run(tmp_path / "before", "failed")
+    assert "nothing was said yet" in ft("runs", "logs", record.layout.root).err
+    write_atomic(record.layout.log("slurm-train"), "a word")
+    moved = record.layout.root.rename(tmp_path / "moved")
+    assert ft("runs", "logs", moved, "train-job").out == "a word"
 
 
 def test_a_log_that_is_followed_says_why_there_is_nothing_and_how_it_ended(
