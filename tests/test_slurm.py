@@ -248,7 +248,7 @@ def test_states_are_asked_of_whoever_still_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = "JobId=7 Restarts=2 JobState=PENDING Reason=BeginTime NodeList=(null) ExitCode=0:0"
-    answers(tmp_path, monkeypatch, scontrol=f"echo '{line}'", sacct="exit 1")
+    answers(tmp_path, monkeypatch, scontrol=f"echo Welcome; echo '{line}'", sacct="exit 1")
     state = queue.look("7")
     assert state is not None
     assert (state.state, state.reason, state.restarts, state.waiting) == (
