@@ -25,6 +25,7 @@ from orchestrator.recipe.sources import find_recipe
 from orchestrator.runs import following, jobs
 from orchestrator.runs.following import follow_logs
 from orchestrator.runs.jobs import end, exit_code, live, none_active, wait_for
+from orchestrator.runs.lock import locked
 from orchestrator.runs.record import Record, new_layout, open_record
 from orchestrator.setup_run import resolve
 from tests.helpers import ROOT, ft, loaded
@@ -404,6 +405,16 @@ def test_what_a_node_wrote_may_be_seen_later(
             scontrol=f"{late}\necho 'JobId=7 JobState=COMPLETED ExitCode=0:0'")  # fmt: skip
     assert live(record).status == "done"
     assert open_record(record.layout.root).document["status"] == "done"
+
+
+def test_a_stage_that_is_done_again_outside_of_a_job_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = slurm_run(tmp_path / "runs", "running", done=("preprocess",))
+    answers(tmp_path, monkeypatch, scontrol="echo 'JobId=7 JobState=COMPLETED ExitCode=0:0'")
+    with locked(record.layout):
+        assert live(open_record(record.layout.root)).status == "running"
+    assert open_record(record.layout.root).document["status"] == "running"
 
 
 def test_logs_are_found_where_the_run_is_now(tmp_path: Path) -> None:

@@ -94,16 +94,20 @@ def _broken_off(record: Record) -> bool:
     """Whether ft ended while it submitted: stages that are not done have no job."""
 
     def halfway() -> bool:
-        stages = record.document.get("stages", {})
-        left = {name for name, stage in stages.items() if stage.get("status") != "done"}
-        in_jobs = {stage for stages in CHAIN.values() for stage in stages}
         with_job = {stage for job in jobs_of(record) for stage in job["stages"]}
-        return record.document.get("status") == "queued" and bool((left & in_jobs) - with_job)
+        return record.document.get("status") == "queued" and bool(_left(record) - with_job)
 
     if not halfway() or is_locked(record.layout):
         return False
     record.document = open_record(record.layout.root).document  # it may have just been written
     return halfway()
+
+
+def _left(record: Record) -> set[str]:
+    """Stages of jobs that are not done."""
+    in_jobs = {stage for stages in CHAIN.values() for stage in stages}
+    stages = in_jobs & {*record.document.get("stages", {})}
+    return {stage for stage in stages if not record.layout.marker(stage).is_file()}
 
 
 def _half_submitted(record: Record) -> str:
@@ -122,12 +126,14 @@ def _judge(
         if _done(record, job):
             continue
         state = states[job["id"]] = queue.look(job["id"])
+        if state and state.ended and is_locked(record.layout):  # `ft export RUN`, after its jobs
+            return "running", "an ft works on it, in no job"
         if state and state.ended:  # since the record was read it may have done them
             _read_its_last_words(record, job, state)
             if _done(record, job):
                 continue
         return _verdict(record, f"job {job['id']} ({job['name']})", state)
-    return "done", ""
+    return ("interrupted", _half_submitted(record)) if _left(record) else ("done", "")
 
 
 def _done(record: Record, job: dict[str, Any]) -> bool:
