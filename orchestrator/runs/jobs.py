@@ -126,14 +126,20 @@ def _judge(
         if _done(record, job):
             continue
         state = states[job["id"]] = queue.look(job["id"])
-        if state and state.ended and is_locked(record.layout):  # `ft export RUN`, after its jobs
-            return "running", "an ft works on it, in no job"
+        if state and state.ended and _held_here(record):  # `ft export RUN`, after its jobs
+            return "running", "an ft works on it here, in no job"
         if state and state.ended:  # since the record was read it may have done them
             _read_its_last_words(record, job, state)
             if _done(record, job):
                 continue
         return _verdict(record, f"job {job['id']} ({job['name']})", state)
     return ("interrupted", _half_submitted(record)) if _left(record) else ("done", "")
+
+
+def _held_here(record: Record) -> bool:
+    """Whether an ft of this machine works on it; the lock of a lost node may outlive its ft."""
+    found = holder(record.layout)
+    return found is not None and found.alive and is_locked(record.layout)
 
 
 def _done(record: Record, job: dict[str, Any]) -> bool:
