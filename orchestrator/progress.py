@@ -53,9 +53,10 @@ class StageDisplay:
             return self
         self.bar = Progress(
             SpinnerColumn(),
-            TextColumn("[bold]{task.fields[stage]:<10}[/bold] {task.description}"),
+            TextColumn("{task.fields[stage]:<10}", style="bold", markup=False),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
             console=ui.screen.err,
             transient=True,

@@ -151,10 +151,11 @@ def _withdraw(
             identities = list(dict.fromkeys([*identities, *found]))
         queue.cancel(identities)
     except FtError as failure:
-        error.hint += (
-            f"; {failure.message}: the jobs {', '.join(identities)} are still in the queue, held, "
+        left = (
+            f"{failure.message}: the jobs {', '.join(identities)} are still in the queue, held, "
             f"until `ft runs cancel {layout.id}`"
         )
+        error.hint = "\n".join(filter(None, (error.hint, left)))
         return
     record.update(status=status, error=error.message, exit_code=int(error.exit_code))
 

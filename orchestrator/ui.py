@@ -182,10 +182,10 @@ def progress(*, transient: bool = False) -> Iterator["Progress"]:
 
     with Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeElapsedColumn(),
         console=screen.err,
         transient=transient,
@@ -210,7 +210,7 @@ def reading(patience: float = 0.5) -> Iterator[Callable[[str, int, int], None]]:
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
             bar = Progress(
-                TextColumn("reading {task.description}"),
+                TextColumn("reading {task.description}", markup=False),
                 BarColumn(bar_width=24),
                 DownloadColumn(),
                 console=screen.err,

@@ -75,6 +75,11 @@ def test_a_bundle_brings_model_data_and_recipe(site: Site) -> None:
     assert done.json["next"] == ["ft recipe run b/recipe.yaml --offline"]
     model, data = done.json["fetched"]
     assert Path(model["path"], "model.safetensors").read_bytes() == b"w" * 9000
+    damaged = Path(model["path"], "model.safetensors").resolve()
+    damaged.unlink()
+    damaged.write_bytes(b"x" * 9000)
+    assert site.at_the_other_site("fetch", "--from-bundle", "b").code == 0
+    assert damaged.read_bytes() == b"w" * 9000
     plan = site.at_the_other_site("recipe", "plan", "b/recipe.yaml", "--offline", "--json")
     assert plan.code == 0, plan.err
     rendered = plan.json["files"]["preprocess.yaml"]

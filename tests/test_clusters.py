@@ -62,6 +62,7 @@ def test_a_variable_that_is_not_set_is_named_once() -> None:
         ("memory: 200", "FT102", "text is needed"),
         ("exports: {A-B: x}", "FT103", "is not a variable's name"),
         ("exports: {HF_TOKEN: x}", "FT103", "a secret belongs into your environment"),
+        ("exports: {FT_HOME: /x}", "FT103", "`environment` says where"),
         ("sbatch: [--nodes=3]", "FT103", "ft gives this option itself"),
         ("sbatch: [reservation]", "FT103", "is not an option like"),
         ("time: '5:00'\nwarn_before: 600", "FT103", "leaves nothing of time"),

@@ -15,8 +15,8 @@ from orchestrator.errors import BackendEnvironmentError
 from orchestrator.exporting import name_base
 from orchestrator.fetching import Places, base_of, fetch_needed
 from orchestrator.hub import choosing
-from orchestrator.hub.cache import Repository
-from orchestrator.hub.fetch import fetch, from_cache
+from orchestrator.hub.cache import RemoteFile, Repository
+from orchestrator.hub.fetch import _enough_room, fetch, from_cache
 from orchestrator.hub.local import flaw
 from orchestrator.recipe.models import Source
 from tests.helpers import Outcome, ft, loaded, write_recipe
@@ -154,6 +154,24 @@ def test_a_disk_that_is_full_is_no_fault_of_the_hub(hub: Hub, tmp_path: Path) ->
     assert (done.code, "cannot be kept in" in done.err) == (4, True), done.err
     assert "File too large" in done.err
     assert "the network" not in done.err
+
+
+def test_what_does_not_fit_on_the_disk_is_not_begun(hub: Hub) -> None:
+    files = (RemoteFile("model.safetensors", 10**18, "a" * 64),)
+    with pytest.raises(BackendEnvironmentError, match=r"needs 1,000,000,000\.0 GB in .* are free"):
+        _enough_room(MODEL, "a" * 40, files)
+
+
+def test_a_tokenizer_that_another_program_has_left_is_no_model(hub: Hub) -> None:
+    folder = fetch(MODEL).folder
+    shutil.rmtree(Path(constants.HF_HUB_CACHE) / "models--user--tiny" / "ft")
+    with pytest.raises(BackendEnvironmentError, match=r"in part only: .*safetensors file"):
+        from_cache(MODEL)
+    (folder / "model.safetensors").resolve().write_bytes(WHOLE)
+    assert from_cache(MODEL).folder == folder
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BackendEnvironmentError, match="in part only: it has no weights"):
+        from_cache(MODEL)
 
 
 def test_what_others_have_fetched_is_used_where_nothing_can_be_written(hub: Hub) -> None:

@@ -16,14 +16,16 @@ from orchestrator.clusters.load import load_cluster
 from orchestrator.clusters.profile import Cluster
 from orchestrator.clusters.site import Site
 from orchestrator.errors import JobError, UsageError
-from orchestrator.files import write_json
+from orchestrator.files import write_atomic, write_json
 from orchestrator.findings import RecipeError
 from orchestrator.launchers import queue, rendezvous, slurm
 from orchestrator.plan import Context, Plan, build
 from orchestrator.recipe.load import Loaded, load
 from orchestrator.recipe.sources import find_recipe
-from orchestrator.runs import jobs
+from orchestrator.runs import following, jobs
+from orchestrator.runs.following import follow_logs
 from orchestrator.runs.jobs import end, exit_code, live, none_active, wait_for
+from orchestrator.runs.lock import locked
 from orchestrator.runs.record import Record, new_layout, open_record
 from orchestrator.setup_run import resolve
 from tests.helpers import ROOT, ft, loaded
@@ -247,7 +249,7 @@ def test_states_are_asked_of_whoever_still_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = "JobId=7 Restarts=2 JobState=PENDING Reason=BeginTime NodeList=(null) ExitCode=0:0"
-    answers(tmp_path, monkeypatch, scontrol=f"echo '{line}'", sacct="exit 1")
+    answers(tmp_path, monkeypatch, scontrol=f"echo Welcome; echo '{line}'", sacct="exit 1")
     state = queue.look("7")
     assert state is not None
     assert (state.state, state.reason, state.restarts, state.waiting) == (
@@ -339,6 +341,8 @@ def slurm_run(tmp_path: Path, status: str, done: tuple[str, ...] = ()) -> Record
         ("NODE_FAIL", "failed", "a node failed"),
         ("CANCELLED", "cancelled", "it was cancelled"),
         ("FAILED ExitCode=72:0", "failed", "a module of the cluster profile cannot be loaded"),
+        ("FAILED ExitCode=0:53", "failed", "the node could not open its log"),
+        ("FAILED ExitCode=127:0", "failed", "its node has no such ft (exit code 127)"),
         ("FAILED ExitCode=0:9", "failed", "FAILED, signal 9, before ft could say why"),
         ("COMPLETED ExitCode=0:0", "failed", "COMPLETED, exit code 0, before ft"),
     ],
@@ -401,6 +405,47 @@ def test_what_a_node_wrote_may_be_seen_later(
             scontrol=f"{late}\necho 'JobId=7 JobState=COMPLETED ExitCode=0:0'")  # fmt: skip
     assert live(record).status == "done"
     assert open_record(record.layout.root).document["status"] == "done"
+
+
+def test_a_stage_that_is_done_again_outside_of_a_job_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = slurm_run(tmp_path / "runs", "running", done=("preprocess",))
+    answers(tmp_path, monkeypatch, scontrol="echo 'JobId=7 JobState=COMPLETED ExitCode=0:0'")
+    with locked(record.layout):
+        assert live(open_record(record.layout.root)).status == "running"
+    assert open_record(record.layout.root).document["status"] == "running"
+
+
+def test_logs_are_found_where_the_run_is_now(tmp_path: Path) -> None:
+    record = slurm_run(tmp_path / "before", "failed")
+    assert "nothing was said yet" in ft("runs", "logs", record.layout.root).err
+    write_atomic(record.layout.log("slurm-train"), "a word")
+    moved = record.layout.root.rename(tmp_path / "moved")
+    assert ft("runs", "logs", moved, "train-job").out == "a word"
+
+
+def test_a_log_that_is_followed_says_why_there_is_nothing_and_how_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(following, "ASK_EVERY", -1.0)
+    monkeypatch.setattr(following, "EVERY", 0.0)
+    log = tmp_path / "train.log"
+    record = slurm_run(tmp_path / "runs", "running", done=("preprocess",))
+    states = [f"echo 'JobId=7 JobState={state}'" for state in (
+        "PENDING Reason=Priority", "RUNNING NodeList=n1", "TIMEOUT",
+    )]  # fmt: skip
+    answers(tmp_path, monkeypatch, scontrol=(
+        'echo >> "$0.n"; case $(wc -l < "$0.n") in\n'
+        f"1) {states[0]};;\n2) printf 'caf\\303' >> '{log}'; {states[1]};;\n"
+        f"3) printf '\\251' >> '{log}'; {states[1]};;\n*) {states[2]};;\nesac"
+    ))  # fmt: skip
+    follow_logs(record, [log])
+    out, err = capfd.readouterr()
+    assert out == "café"  # though half of its last letter was written first
+    said = [line.partition(": ")[2] for line in err.splitlines() if "-x-" in line]
+    assert said[:2] == ["queued (job 7 (train): Priority)", "running (job 7 (train) on n1)"]
+    assert said[2].startswith("timeout (job 7 (train): the time limit was reached")
 
 
 def test_a_run_of_this_machine_is_ended_by_its_process(tmp_path: Path) -> None:

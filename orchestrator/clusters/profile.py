@@ -182,6 +182,8 @@ class Cluster(Section):
         for name in self.exports:
             if SECRET.search(name):
                 raise ValueError(f"exports.{name}: a secret belongs into your environment")
+            if name.startswith("FT_"):
+                raise ValueError(f"exports.{name}: ft's own; `environment` says where things are")
         if self.requeue and seconds(self.time) <= self.warn_before:
             raise ValueError(
                 f"warn_before ({self.warn_before} s) leaves nothing of time ({self.time})"

@@ -180,7 +180,7 @@ def place(snapshot: Snapshot, source: Path) -> Snapshot:
     folder = home / "snapshots" / snapshot.commit
     for file in snapshot.files:
         blob, link = home / "blobs" / file.digest, folder / file.path
-        if size(blob) != file.size:
+        if size(blob) != file.size or digest(blob, file) != file.digest:
             put(source / file.path, blob)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)

@@ -7,13 +7,14 @@ by a loss that is wrong, days later.
 
 import errno
 import os
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.errors import BackendEnvironmentError, FtError, LaunchError
 from orchestrator.files import STORAGE
-from orchestrator.hub import cache, choosing
+from orchestrator.hub import cache, choosing, local
 from orchestrator.hub.cache import RemoteFile, Repository, Snapshot
 
 AGAIN = "run the same command again: what is there is not fetched twice"
@@ -34,6 +35,7 @@ def fetch(repository: Repository) -> Snapshot:
         known = _of_others(repository, commit, files)
         if known:
             return known
+        _enough_room(repository, commit, files)
         cache.begin(repository, commit)
         _drop_cut(repository, commit, files)
         folder = _download(repository, files)
@@ -71,9 +73,13 @@ def from_cache(repository: Repository) -> Snapshot:
         BackendEnvironmentError: it is not there, or not whole.
     """
     found = cache.find(repository)
-    if found is None:
+    lacks = ""
+    if found and not found.files and repository.kind == "model" and not repository.files:
+        lacks = local.flaw(found.folder)  # who asked for the tokenizer only has left that
+    if found is None or lacks:
+        why = f"is in the cache in part only: {lacks}" if lacks else "is not in the cache"
         raise BackendEnvironmentError(
-            f"{_named(repository)} is not in the cache",
+            f"{_named(repository)} {why}",
             hint=f"cache: {cache.root()}; fetch it where there is a network, name a local folder, "
             "or try --smoke, which needs neither model nor network",
         )
@@ -130,6 +136,27 @@ def _drop_cut(repository: Repository, commit: str, files: tuple[RemoteFile, ...]
         path = folder / file.path
         if path.is_file() and path.stat().st_size != file.size:
             cache.forget(folder, file)
+
+
+def _enough_room(repository: Repository, commit: str, files: tuple[RemoteFile, ...]) -> None:
+    """What is still missing fits on the disk, as far as it says: a quota does not show.
+
+    Raises:
+        BackendEnvironmentError: it does not, which an hour of downloading would show too.
+    """
+    home = cache.folder_of(repository)
+    folder = home / "snapshots" / commit
+    missing = sum(file.size for file in files if cache.size(folder / file.path) != file.size)
+    begun = sum(cache.size(part) or 0 for part in home.glob("blobs/*.incomplete"))
+    place = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if missing - begun > free:
+        raise BackendEnvironmentError(
+            f"{_named(repository)} needs {missing / 1e9:,.1f} GB in {cache.root()}, where "
+            f"{free / 1e9:,.1f} GB are free",
+            hint="make room, or set HF_HOME to a folder on a larger disk; of a data set `files` of "
+            "the source takes some files only",
+        )
 
 
 def _download(repository: Repository, files: tuple[RemoteFile, ...]) -> Path:

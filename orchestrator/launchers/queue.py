@@ -187,8 +187,9 @@ def look(job: str) -> JobState | None:
         code, out, error = _slurm("scontrol", "-o", "show", "job", job)
     except LaunchError:
         return None
-    if code == 0 and "JobState=" in out:
-        return _of_controller(job, out.splitlines()[0])
+    found = [line for line in out.splitlines() if "JobState=" in line]
+    if code == 0 and found:
+        return _of_controller(job, found[0])
     if "Invalid job id" not in error:
         return None
     return _forgotten(job)

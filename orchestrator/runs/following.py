@@ -21,8 +21,8 @@ def log_files(record: Record, what: str | None) -> list[Path]:
     Raises:
         UsageError: there is nothing of that name.
     """
-    layout = record.layout
-    jobs = {str(job["name"]): Path(job["log"]) for job in jobs_of(record)}
+    layout = record.layout  # as it is now: the folder may have been moved
+    jobs = {str(job["name"]): layout.log(f"slurm-{job['name']}") for job in jobs_of(record)}
     names = {name if name not in STAGES else f"{name}-job": log for name, log in jobs.items()}
     if what is None:
         return list(jobs.values()) or [layout.log(stage) for stage in STAGES]
@@ -39,6 +39,8 @@ def log_files(record: Record, what: str | None) -> list[Path]:
 def print_logs(files: list[Path]) -> None:
     """What is there, with the file's name where there are several."""
     found = [file for file in files if file.is_file()]
+    if not found:
+        ui.note("nothing was said yet; `ft runs status` says what it waits for")
     for file in found:
         if len(found) > 1:
             _print(f"==> {file.name} <==\n".encode())

@@ -105,16 +105,20 @@ def _broken_off(record: Record) -> bool:
     """Whether ft ended while it submitted: stages that are not done have no job."""
 
     def halfway() -> bool:
-        stages = record.document.get("stages", {})
-        left = {name for name, stage in stages.items() if stage.get("status") != "done"}
-        in_jobs = {stage for stages in CHAIN.values() for stage in stages}
         with_job = {stage for job in jobs_of(record) for stage in job["stages"]}
-        return record.document.get("status") == "queued" and bool((left & in_jobs) - with_job)
+        return record.document.get("status") == "queued" and bool(_left(record) - with_job)
 
     if not halfway() or is_locked(record.layout):
         return False
     record.document = open_record(record.layout.root).document  # it may have just been written
     return halfway()
+
+
+def _left(record: Record) -> set[str]:
+    """Stages of jobs that are not done."""
+    in_jobs = {stage for stages in CHAIN.values() for stage in stages}
+    stages = in_jobs & {*record.document.get("stages", {})}
+    return {stage for stage in stages if not record.layout.marker(stage).is_file()}
 
 
 def _half_submitted(record: Record) -> str:
@@ -133,12 +137,20 @@ def _judge(
         if _done(record, job):
             continue
         state = states[job["id"]] = queue.look(job["id"])
+        if state and state.ended and _held_here(record):  # `ft export RUN`, after its jobs
+            return "running", "an ft works on it here, in no job"
         if state and state.ended:  # since the record was read it may have done them
             _read_its_last_words(record, job, state)
             if _done(record, job):
                 continue
         return _verdict(record, f"job {job['id']} ({job['name']})", state)
-    return "done", ""
+    return ("interrupted", _half_submitted(record)) if _left(record) else ("done", "")
+
+
+def _held_here(record: Record) -> bool:
+    """Whether an ft of this machine works on it; the lock of a lost node may outlive its ft."""
+    found = holder(record.layout)
+    return found is not None and found.alive and is_locked(record.layout)
 
 
 def _done(record: Record, job: dict[str, Any]) -> bool:
@@ -151,8 +163,8 @@ def _read_its_last_words(record: Record, job: dict[str, Any], state: JobState) -
     An ft that ends by itself has written how, before. Where that is not seen it is on its way
     through a network file system, which remembers for some time that a file was not there.
     """
-    by_itself = state.state in ("COMPLETED", "FAILED") and not state.signal
-    by_itself = by_itself and state.exit_code in {*Exit}
+    ended = state.state in ("COMPLETED", "FAILED") and not state.signal
+    by_itself = ended and state.exit_code in {*Exit}
     deadline = time.monotonic() + (SEEN_WITHIN if by_itself else 0)
     while True:
         record.document = open_record(record.layout.root).document
@@ -162,7 +174,7 @@ def _read_its_last_words(record: Record, job: dict[str, Any], state: JobState) -
         time.sleep(0.5)
         for folder in (record.layout.root, record.layout.marker("train").parent):
             with contextlib.suppress(OSError):  # a change brings the server's word on the folder
-                os.chown(folder, os.geteuid(), -1)
+                os.chown(folder, folder.stat().st_uid, -1)
 
 
 def _verdict(record: Record, name: str, state: JobState | None) -> tuple[Status, str]:

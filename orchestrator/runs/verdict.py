@@ -22,6 +22,12 @@ STOPPED = {
     Stop.ENVIRONMENT: "the environment of the cluster profile cannot be activated",
     Stop.SCRATCH: "the scratch folder cannot be written",
 }
+NO_LOG = 53
+"""What Slurm writes for a signal when it could not open the output of a batch script."""
+
+NO_PROGRAM = (126, 127)
+SHARED = "is it on a file system that compute nodes see?"
+
 ENDS: dict[str, Status] = {"TIMEOUT": "timeout", "CANCELLED": "cancelled"}
 
 STUCK = (
@@ -63,5 +69,9 @@ def of_ended(name: str, state: JobState, run: str) -> tuple[Status, str]:
         return status, f"{name}: {WHY[state.state]} ({state.state}){on}"
     if state.exit_code in STOPPED:
         return status, f"{name}: {STOPPED[Stop(state.exit_code)]}"
+    if state.signal == NO_LOG:
+        return status, f"{name}: the node could not open its log in the run's folder: {SHARED}"
+    if state.exit_code in NO_PROGRAM:
+        return status, f"{name}: its node has no such ft (exit code {state.exit_code}): {SHARED}"
     end = f"signal {state.signal}" if state.signal else f"exit code {state.exit_code}"
     return status, f"{name}: {state.state}, {end}, before ft could say why; see: ft runs logs {run}"
