@@ -206,7 +206,8 @@ def _zero(recipe: Recipe) -> Iterator[Finding]:
         yield Finding(
             "FT215",
             "warning",
-            "nvme has never trained here: with a tiny model on a CPU, DeepSpeed aborted",
+            "nvme has not been tried on a GPU here; and a training that is resumed goes on with "
+            "other optimizer states (DeepSpeed 0.18.4)",
             field="distributed.nvme",
             fix="try it with few steps first, or leave it out: host memory is used then",
         )
