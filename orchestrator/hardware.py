@@ -82,7 +82,11 @@ def target_for(recipe: Recipe, found: tuple[Gpu, ...]) -> Target:
 
 
 def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
-    """What this machine means: it is one (`FT240`), its GPUs (`FT242`), its compiler (`FT237`)."""
+    """What this machine means: it is one (`FT240`), its GPUs (`FT242`), its compiler (`FT237`).
+
+    DeepSpeed's CPU accelerator pins nothing, so that its disk swapper waits for writes that were
+    never begun: "Assertion `_num_pending_ops > 0' failed". With pinned buffers it trains.
+    """
     wanted = recipe.distributed.gpus
     if recipe.distributed.nodes > 1:
         yield Finding(
@@ -100,6 +104,14 @@ def problems(recipe: Recipe, found: tuple[Gpu, ...]) -> Iterator[Finding]:
             "DeepSpeed builds this part when it starts, and there is no C++ compiler (c++)",
             field=f"distributed.{built}",
             fix="install g++, or load the module that has it",
+        )
+    if not found and recipe.distributed.nvme:
+        yield Finding(
+            "FT237",
+            "error",
+            "without a GPU there is no page-locked memory, and DeepSpeed aborts with a disk",
+            field="distributed.nvme",
+            fix="leave it out: host memory is used then",
         )
     if not found:
         yield Finding(

@@ -72,3 +72,12 @@ def test_more_gpus_than_there_are(driver: Path) -> None:
     (finding,) = hardware.problems(recipe, hardware.gpus())
     assert (finding.level, finding.fix) == ("error", "--set distributed.gpus=2")
     assert list(hardware.problems(loaded().recipe, hardware.gpus())) == []
+
+
+def test_a_disk_needs_page_locked_memory(driver: Path) -> None:
+    driver.with_name("c++").symlink_to(driver)
+    spread = {"strategy": "deepspeed", "zero_stage": 3, "offload": "optimizer", "nvme": "/disk"}
+    recipe = loaded(**{"distributed": spread}).recipe
+    told = {(f.code, f.level) for f in hardware.problems(recipe, ())}
+    assert ("FT237", "error") in told
+    assert list(hardware.problems(recipe, hardware.gpus())) == []

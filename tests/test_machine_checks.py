@@ -218,6 +218,28 @@ def test_a_package_that_the_environment_lacks_is_told(
     assert list(packages(loaded(backend=backend).recipe)) == []
 
 
+@pytest.mark.parametrize(
+    ("backend", "optimizer", "told"),
+    [
+        ("axolotl", "galore_adamw", True),
+        ("axolotl", "lomo", True),
+        ("axolotl", "schedule_free_adamw", False),
+        ("axolotl", "adamw_torch_8bit", False),
+        ("llamafactory", "schedule_free_adamw", True),
+        ("llamafactory", "adamw_torch_8bit", True),
+        ("llamafactory", "adamw_bnb_8bit", False),
+    ],
+)
+def test_an_optimizer_of_a_package_that_is_not_there(
+    backend: str, optimizer: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FT_HOME", str(tmp_path))
+    monkeypatch.delenv(variable(backend), raising=False)
+    asked = loaded(backend=backend, **{"training.optimizer": optimizer}).recipe
+    found = [(finding.code, finding.field) for finding in packages(asked)]
+    assert found == ([("FT243", "training.optimizer")] if told else [])
+
+
 def test_a_package_in_the_environment_in_use_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

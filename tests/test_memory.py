@@ -499,6 +499,19 @@ def test_layouts_of_recipes() -> None:
     assert layout(fsdp, 2, 2) == Layout("fsdp", 4, 3, "none", 2)
 
 
+def test_the_accumulation_of_an_effective_batch_is_planned_for() -> None:
+    """With it gradients are kept between the forward passes."""
+    spread = {"distributed": {"strategy": "ddp", "gpus": 2}, "adapter": {"type": "lora"}}
+    found = lookup.Found(known.table()["llama-3-8b"]["config"], "here")
+
+    def total(**training: Any) -> int:
+        recipe = loaded(**spread, **{f"training.{k}": v for k, v in training.items()}).recipe
+        return planning.of_recipe(recipe, found, gpus.parse("2xH200")).plan.own.estimate.total
+
+    assert total(effective_batch=8) == total(gradient_accumulation=4)
+    assert total(effective_batch=8) > total(effective_batch=2)
+
+
 @pytest.mark.parametrize(
     ("fsdp", "expected"),
     [

@@ -316,6 +316,27 @@ def test_what_fsdp_does_not_work_with(changes: dict[str, Any], level: str | None
     assert [f.level for f in found if f.code == "FT215"] == ([level] if level else [])
 
 
+LORA: dict[str, Any] = {**ZERO3, "adapter": {"type": "lora", "init": "pissa"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({**LORA, "backend": "llamafactory"}, "adapter.init"),
+        ({**LORA, "backend": "llamafactory", "distributed.zero_stage": 2}, None),
+        ({**LORA, "backend": "axolotl"}, None),
+        ({**ZERO3, "backend": "llamafactory", "model.pure_bf16": True}, "model.pure_bf16"),
+        ({"distributed.strategy": "ddp", "training.optimizer": "galore_adamw_layerwise"},
+         "training.optimizer"),
+        ({"training.optimizer": "galore_adamw_layerwise"}, None),
+    ],
+)  # fmt: skip
+def test_what_a_backend_refuses_when_it_starts(changes: dict[str, Any], field: str | None) -> None:
+    found = check(loaded(**changes))
+    fields = [f.field for f in found if (f.code, f.level) == ("FT215", "error")]
+    assert fields == ([field] if field else [])
+
+
 @pytest.mark.parametrize(
     ("strategy", "named", "level"),
     [

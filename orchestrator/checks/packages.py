@@ -15,6 +15,16 @@ from orchestrator.recipe.models import Recipe
 
 COMPRESSOR = "axolotl.integrations.llm_compressor.LLMCompressorPlugin"
 
+OPTIMIZERS = {
+    "galore_": "galore-torch", "apollo_": "apollo-torch", "lomo": "lomo-optim",
+    "adalomo": "lomo-optim", "grokadamw": "grokadamw", "schedule_free_": "schedulefree",
+    "stable_adamw": "torch-optimi", "optimi_adamw": "torch-optimi", "adamw_torch_4bit": "torchao",
+    "adamw_torch_8bit": "torchao", "ao_adamw_": "torchao", "adamw_apex_fused": "apex",
+    "adamw_anyprecision": "torchdistx", "came_pytorch": "came-pytorch", "flash_": "flashoptim",
+}  # fmt: skip
+"""How an optimizer's name begins -> its package: `transformers/trainer_optimizer.py`, and axolotl's
+`core/builders/base.py`. It is imported when the model has been loaded."""
+
 NEEDS: dict[str, tuple[tuple[str, str, Callable[[Config], Any]], ...]] = {
     "axolotl": (
         ("context_parallel_size", "ring-flash-attn",
@@ -44,6 +54,11 @@ def packages(recipe: Recipe) -> Iterator[Finding]:
     backend = BACKENDS[recipe.backend]
     config = backend.config(recipe, Paths(), Target())
     needed = [(key, name) for key, name, uses in NEEDS[recipe.backend] if _safe(uses, config)]
+    of_optimizer = "optimizer" if recipe.backend == "axolotl" else "optim"
+    optimizer = str(config.get(of_optimizer))
+    needed += [
+        (of_optimizer, name) for begin, name in OPTIMIZERS.items() if optimizer.startswith(begin)
+    ]
     if not needed:
         return
     there = available(recipe.backend)
@@ -53,8 +68,8 @@ def packages(recipe: Recipe) -> Iterator[Finding]:
             yield Finding(
                 "FT243",
                 "error",
-                f"{key} needs the package {name}, which ft's environment of {backend.label} does "
-                "not have",
+                f"{optimizer if key == of_optimizer else key} needs the package {name}, which ft's "
+                f"environment of {backend.label} does not have",
                 field=f"native.{recipe.backend}.{key}" if key in given else _field(recipe, key),
                 fix="leave it out, or use an environment of your own that has it: "
                 f"ft backend use {recipe.backend} --prefix FOLDER",
@@ -92,5 +107,6 @@ def _field(recipe: Recipe, key: str) -> str:
 
     found = {pair.key(recipe.backend): pair.field for pair, _ in fields.given(recipe)}
     own = {"enable_liger_kernel": "kernels.liger", "use_adam_mini": "training.optimizer",
-           "plugins": "kernels.plugins", "report_to": "tracking.type"}  # fmt: skip
+           "plugins": "kernels.plugins", "report_to": "tracking.type",
+           "optimizer": "training.optimizer", "optim": "training.optimizer"}  # fmt: skip
     return found.get(key) or own.get(key) or FIELDS.get(key, "")

@@ -206,10 +206,28 @@ def _zero(recipe: Recipe) -> Iterator[Finding]:
         yield Finding(
             "FT215",
             "warning",
-            "nvme has never trained here: with a tiny model on a CPU, DeepSpeed aborted",
+            "nvme has not been tried on a GPU here; and a training that is resumed goes on with "
+            "other optimizer states (DeepSpeed 0.18.4)",
             field="distributed.nvme",
             fix="try it with few steps first, or leave it out: host memory is used then",
         )
+
+
+def _llamafactory_on_stage_three(recipe: Recipe) -> Iterator[Finding]:
+    """What LLaMA-Factory 0.9.5 refuses under ZeRO-3 (`hparams/parser.py`)."""
+    if recipe.adapter.type == "lora" and str(recipe.adapter.init).startswith("pissa"):
+        field, text = "adapter.init", "makes no PiSSA"
+    elif recipe.model.pure_bf16:
+        field, text = "model.pure_bf16", "trains no pure bfloat16"
+    else:
+        return
+    yield Finding(
+        "FT215",
+        "error",
+        f"LLaMA-Factory {text} under ZeRO stage 3",
+        field=field,
+        fix="--set distributed.zero_stage=2, or --backend axolotl",
+    )
 
 
 def _states_and_weights(recipe: Recipe) -> Iterator[Finding]:
@@ -223,6 +241,17 @@ def _states_and_weights(recipe: Recipe) -> Iterator[Finding]:
             fix="--set training.optimizer=adamw_torch",
         )
     third = spread.strategy == "deepspeed" and not spread.deepspeed_file and spread.zero_stage == 3
+    if third and recipe.backend == "llamafactory":
+        yield from _llamafactory_on_stage_three(recipe)
+    layerwise = recipe.training.optimizer.endswith("_layerwise")
+    if layerwise and spread.strategy not in ("none", "auto"):
+        yield Finding(
+            "FT215",
+            "error",
+            f"{recipe.training.optimizer} takes one process: the trainer refuses more",
+            field="training.optimizer",
+            fix=f"--set training.optimizer={recipe.training.optimizer.removesuffix('_layerwise')}",
+        )
     sharded = spread.strategy == "fsdp" or third
     if sharded and recipe.model.quantization == "int8":
         yield Finding(

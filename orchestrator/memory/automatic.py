@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from orchestrator.backends.base import Target
+from orchestrator.distributed import batch
 from orchestrator.findings import Finding
 from orchestrator.memory import fit, lookup
 from orchestrator.memory.gpus import GIB, Gpus
@@ -27,6 +28,7 @@ def choose(
     """
     count = min(recipe.distributed.gpus or gpus.count, gpus.count)
     here = replace(gpus, count=count)
+    recipe = batch.settled(recipe, here.total)[0]
     chosen = settings(recipe, architecture, Target("cuda", True, here.total))
     plan = fit.plan(architecture, chosen, Layout("one"), here, host)
     usable = [c for c in plan.choices if not c.refused and c.layout.kind != "fsdp"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.backends.base import Target
+from orchestrator.distributed import batch
 from orchestrator.errors import UsageError
 from orchestrator.hardware import Gpu
 from orchestrator.memory import automatic, fit, lookup
@@ -73,6 +74,7 @@ def of_recipe(
         count, nodes = min(spread.gpus or on.count, on.count), on.nodes
         on = replace(on, count=count)
     own = layout(recipe, count, nodes, deepspeed)
+    recipe = batch.settled(recipe, own.gpus)[0]
     chosen = settings(recipe, architecture, Target("cuda", True, own.gpus))
     return MemoryPlan(
         recipe.model.base, found.origin, fit.plan(architecture, chosen, own, on, host), reason
