@@ -49,15 +49,16 @@ def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> N
 
     from orchestrator import ui
     from orchestrator.errors import UsageError
+    from orchestrator.launchers import queue
     from orchestrator.runs.jobs import live
     from orchestrator.runs.record import open_record, run_folders, summary
 
     json_mode(as_json)
-    found = []
+    found, look = [], queue.until_silent()
     for root in run_folders(directory):
         try:
             record = open_record(root)
-            found.append({**summary(record), "status": live(record).status})
+            found.append({**summary(record), "status": live(record, look=look).status})
         except UsageError:
             found.append({"id": root.name, "path": str(root), "status": "broken", "stage": "",
                           "recipe": "", "backend": "", "loss": None})  # fmt: skip
