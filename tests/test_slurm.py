@@ -394,6 +394,18 @@ def test_while_slurm_does_not_answer_no_run_has_ended(
     assert open_record(record.layout.root).document["status"] == between
 
 
+def test_a_slurm_that_does_not_answer_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller that hangs takes a minute for each job."""
+    answers(tmp_path, monkeypatch, scontrol=f'echo >> "$0.log"\n{AWAY}')
+    for _ in range(3):
+        slurm_run(tmp_path / "runs", "queued")
+    done = ft("runs", "list", "--in", tmp_path / "runs", "--json")
+    assert [run["status"] for run in done.json] == ["queued"] * 3
+    assert (tmp_path / "scontrol.log").read_text() == "\n"
+
+
 def test_what_a_node_wrote_may_be_seen_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,15 +49,16 @@ def list_runs(directory: Directory = Path("runs"), as_json: AsJson = False) -> N
 
     from orchestrator import ui
     from orchestrator.errors import LaunchError, UsageError
+    from orchestrator.launchers import queue
     from orchestrator.runs.jobs import live
     from orchestrator.runs.record import open_record, run_folders, summary
 
     json_mode(as_json)
-    found = []
+    found, look = [], queue.until_silent()
     for root in run_folders(directory):
         try:
             record = open_record(root)
-            now = live(record)
+            now = live(record, look=look)
             still = now.still.as_dict() if now.still else None
             found.append({**summary(record), "status": now.status, "still": still})
         except (UsageError, LaunchError):

@@ -151,11 +151,12 @@ def _enough_room(repository: Repository, commit: str, files: tuple[RemoteFile, .
     place = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(place).free
     if missing - begun > free:
+        some = "; or name the `files` of the source that are wanted"
         raise BackendEnvironmentError(
             f"{_named(repository)} needs {missing / 1e9:,.1f} GB in {cache.root()}, where "
             f"{free / 1e9:,.1f} GB are free",
-            hint="make room, or set HF_HOME to a folder on a larger disk; of a data set `files` of "
-            "the source takes some files only",
+            hint="make room, or set HF_HOME to a folder on a larger disk"
+            f"{some if repository.kind == 'dataset' else ''}",
         )
 
 

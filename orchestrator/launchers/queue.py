@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,6 +193,19 @@ def look(job: str) -> JobState | None:
     if "Invalid job id" not in error:
         return None
     return _forgotten(job)
+
+
+def until_silent() -> Callable[[str], JobState | None]:
+    """`look`, which asks about no further job once Slurm has not answered: each takes a minute."""
+    silent = False
+
+    def asked(job: str) -> JobState | None:
+        nonlocal silent
+        state = None if silent else look(job)
+        silent = state is None
+        return state
+
+    return asked
 
 
 def _forgotten(job: str) -> JobState:

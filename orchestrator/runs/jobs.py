@@ -25,6 +25,8 @@ from orchestrator.runs.record import Record, Status, now, open_record
 from orchestrator.runs.stillness import Still
 from orchestrator.runs.verdict import of_ended, of_waiting
 
+Look = Callable[[str], JobState | None]
+
 FINAL = frozenset({"done", "failed", "cancelled", "timeout"})
 ACTIVE = frozenset({"queued", "running"})
 """What a run with jobs, or the `ft` that holds its lock, will still change by itself."""
@@ -52,19 +54,19 @@ def jobs_of(record: Record) -> list[dict[str, Any]]:
     return list(jobs) if isinstance(jobs, list) else []
 
 
-def live(record: Record, *, every_job: bool = False) -> Live:
+def live(record: Record, *, every_job: bool = False, look: Look | None = None) -> Live:
     """What is true of a run now; an end that no job could record is recorded.
 
     Only the first job that is not done is asked about, unless `every_job` is wanted: a list of runs
-    must not cost a call of Slurm for each job that ever was.
+    must not cost a call of Slurm for each job that ever was. `look` is shared by such a list.
     """
-    found = _live(record, every_job)
+    found = _live(record, every_job, look or queue.until_silent())
     if found.status != "running":
         return found
     return dataclasses.replace(found, still=stillness.of(record))
 
 
-def _live(record: Record, every_job: bool) -> Live:
+def _live(record: Record, every_job: bool, look: Look) -> Live:
     halfway = _broken_off(record)
     jobs = jobs_of(record)
     if not jobs:
@@ -76,14 +78,11 @@ def _live(record: Record, every_job: bool) -> Live:
     elif halfway:
         status, reason = "interrupted", _half_submitted(record)
     else:
-        status, reason = _judge(record, jobs, states)
+        status, reason = _judge(record, jobs, states, look)
         if status in FINAL:
             _settle(record, status, reason)
-    for job in jobs if every_job else ():
-        if None in states.values():  # it would not answer about the others either
-            break
-        if job["id"] not in states:
-            states[job["id"]] = queue.look(job["id"])
+    if every_job:
+        states |= {job["id"]: look(job["id"]) for job in jobs if job["id"] not in states}
     return Live(status, reason, tuple((job, states.get(job["id"])) for job in jobs))
 
 
@@ -130,13 +129,13 @@ def _half_submitted(record: Record) -> str:
 
 
 def _judge(
-    record: Record, jobs: list[dict[str, Any]], states: dict[str, JobState | None]
+    record: Record, jobs: list[dict[str, Any]], states: dict[str, JobState | None], look: Look
 ) -> tuple[Status, str]:
     """Status and reason of the first job that has not done its stages; what was asked: `states`."""
     for job in jobs:
         if _done(record, job):
             continue
-        state = states[job["id"]] = queue.look(job["id"])
+        state = states[job["id"]] = look(job["id"])
         if state and state.ended and _held_here(record):  # `ft export RUN`, after its jobs
             return "running", "an ft works on it here, in no job"
         if state and state.ended:  # since the record was read it may have done them
