@@ -33,7 +33,8 @@ PATTERNS: tuple[tuple[Kind, str], ...] = (
     ("pinned", r"pin_memory[^\n]*\n(?:[^\n]*\n){0,4}[^\n]*(?:CUDA|HIP) error: out of memory|"
                r"cudaHostAlloc[^\n]*(?:out of memory|failed)|cudaErrorHostMemory"),
     ("gpu", r"(?:CUDA|HIP|XPU|NPU|MPS backend) out of memory\b[^\n]*Tried to allocate|"
-            r"MPS backend out of memory|No executable batch size found|OutOfMemoryError: Allocation on device|"
+            r"MPS backend out of memory|OutOfMemoryError: Allocation on device|"
+            r"No executable batch size found|"
             r"(?:CUDA|HIP) error: out of memory|cudaErrorMemoryAllocation|hipErrorOutOfMemory|"
             r"(?:CUBLAS|CUSOLVER|CUSPARSE|CUDNN|HIPBLAS|ROCBLAS)_STATUS_ALLOC_FAILED|"
             r"Error out of memory at line \d+ in file|Cuda failure 2? ?'out of memory'|"
