@@ -18,6 +18,7 @@ from orchestrator.files import read_json
 LIST = "ft-checkpoint.json"
 SHARDED = ("pytorch_model_fsdp_*/.metadata", "pytorch_model_fsdp*.bin")
 """Weights in a form of FSDP that only training reads."""
+FSDP_PARTS = ("pytorch_model_fsdp_*", "optimizer_*")
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
@@ -27,12 +28,12 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 
 def checkpoints(folder: Path) -> list[Path]:
     """What the trainer takes for its checkpoints, oldest first; `checkpoint-400-good` is none."""
-    found = {
-        int(path.name[11:]): path
-        for path in folder.glob("checkpoint-*")
-        if path.name[11:].isdecimal() and path.is_dir()
-    }
-    return [found[step] for step in sorted(found)]
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        step = path.name.removeprefix("checkpoint-")
+        if step.isdecimal() and path.is_dir():
+            found.append((int(step), path))
+    return [path for _, path in sorted(found)]
 
 
 def flaw(checkpoint: Path) -> str:
@@ -103,7 +104,7 @@ def _weights(checkpoint: Path) -> str:
 def _cut_short(checkpoint: Path) -> str:
     """What torch saves is a zip archive, whose directory is at its end; FSDP's parts have theirs
     in a file that is written last."""
-    for part in checkpoint.glob("*_[0-9]"):
+    for part in (path for pattern in FSDP_PARTS for path in checkpoint.glob(pattern)):
         if part.is_dir() and not (part / ".metadata").is_file():
             return f"{part.name} is cut short"
     for file in sorted(checkpoint.rglob("*")):

@@ -167,6 +167,8 @@ def train(plan: Plan, display: StageDisplay, run: Run) -> dict[str, Any]:
     if before is None:
         plan.layout.result("train").unlink(missing_ok=True)
         plan.layout.stop.unlink(missing_ok=True)  # of a training that was killed meanwhile
+        if resume:
+            display.tell(f"resume from {resume.name}")
     request = {
         **(stage.request or {}),
         "resume": str(resume) if resume else None,
@@ -298,8 +300,6 @@ def _last_checkpoint(output: Path, display: StageDisplay) -> Path | None:
                 f"cannot remove {folder}, which is cut short",
                 hint="remove or rename it; then --resume the run",
             )
-    if whole:
-        display.tell(f"resume from {whole.name}")
     return whole
 
 

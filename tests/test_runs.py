@@ -20,6 +20,7 @@ from orchestrator.backends.base import Target
 from orchestrator.environments.home import home
 from orchestrator.errors import BackendEnvironmentError, LaunchError, UsageError
 from orchestrator.plan import Context, build
+from orchestrator.probe.ftprobe.request import write_json
 from orchestrator.runs.jobs import end
 from orchestrator.runs.layout import RunLayout
 from orchestrator.runs.lock import Holder, is_locked, locked
@@ -221,6 +222,19 @@ def test_runs_that_are_not_ours_to_read(public: Path) -> None:
         with pytest.raises(UsageError, match="permission denied"):
             open_record(theirs)
         assert find_run("latest", public) == ours.resolve()
+
+
+def test_others_of_a_group_may_go_on_with_a_run(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        record = Record(new_layout(tmp_path, "x"), {})
+        with locked(record.layout):
+            pass
+        write_json(record.layout.result("train"), {})
+    finally:
+        os.umask(before)
+    for file in (record.layout.lock, record.layout.result("train")):
+        assert file.stat().st_mode & 0o777 == 0o664
 
 
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,7 +212,8 @@ def test_the_exception_speaks_before_the_log(
 def test_other_programs_on_the_gpu_are_told(tmp_path: Path) -> None:
     log = tmp_path / "train.log"
     held = "Process 12 has 40.00 GiB memory in use. Process 7 has 1.00 GiB memory in use."
-    log.write_text(f"{CUDA} capacity of 79.15 GiB of which 1.06 GiB is free. {held}")
+    said = f"{CUDA} capacity of 79.15 GiB of which 1.06 GiB is free. {held}\n"
+    log.write_text(said + said)  # by two ranks
     done = shell.Completed((), 1, 0.0)
     found = failure.of_process("train", done, words(None, log), log, before=kills.counted())
     assert found

@@ -34,6 +34,7 @@ PATTERNS: tuple[tuple[Kind, str], ...] = (
                r"cudaHostAlloc[^\n]*(?:out of memory|failed)|cudaErrorHostMemory"),
     ("gpu", r"(?:CUDA|HIP|XPU|NPU|MPS backend) out of memory\b[^\n]*Tried to allocate|"
             r"MPS backend out of memory|OutOfMemoryError: Allocation on device|"
+            r"No executable batch size found|"
             r"(?:CUDA|HIP) error: out of memory|cudaErrorMemoryAllocation|hipErrorOutOfMemory|"
             r"(?:CUBLAS|CUSOLVER|CUSPARSE|CUDNN|HIPBLAS|ROCBLAS)_STATUS_ALLOC_FAILED|"
             r"Error out of memory at line \d+ in file|Cuda failure 2? ?'out of memory'|"
@@ -147,7 +148,7 @@ def recognise(
 
 def read_amounts(text: str) -> Amounts:
     """The first amounts of each kind in a message."""
-    message = text.partition("\n\n")[0]
+    message = next((line for line in text.splitlines() if OTHERS.search(line)), "")
     others = sum(_bytes(found) for found in OTHERS.finditer(message))
     return Amounts(_first(TRIED, text), _first(TOTAL, text), _first(FREE, text), others or None)
 

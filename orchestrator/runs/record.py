@@ -241,7 +241,7 @@ def _is_run(root: Path) -> bool:
 def readable_runs(directory: Path) -> Iterator[Record]:
     """The records in a folder, oldest first; a broken one is left to `ft runs list`."""
     for folder in run_folders(directory):
-        with contextlib.suppress(UsageError):
+        with contextlib.suppress(UsageError, LaunchError):
             yield open_record(folder)
 
 
