@@ -533,6 +533,23 @@ def test_what_fsdp_shards(fsdp: dict[str, Any], expected: dict[str, Any]) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        (("q_proj", "c_attn"), "called q_proj: it has c_attn, c_fc, c_proj"),
+        (("c_attn", "lm_head"), "called lm_head"),
+        (("transformer.h.0.attn.c_attn",), ""),
+        ("all-linear", ""),
+    ],
+)
+def test_a_lora_on_what_the_model_does_not_have(targets: Any, told: str) -> None:
+    recipe = loaded(**{"adapter": {"type": "lora", "targets": targets}}).recipe
+    found = " ".join(settings(recipe, read({"model_type": "gpt2"}), Target("cuda")).notes)
+    assert (told in found) if told else found == ""
+    newest = read({**known.table()["llama-3-8b"]["config"], "model_type": "newest"})
+    assert settings(recipe, newest, Target("cuda")).notes == ()
+
+
 def test_layers_that_fsdp_recomputes() -> None:
     spread = {"strategy": "fsdp", "fsdp": {"checkpoint_activations": True}}
     asked = {"distributed": spread, "training.gradient_checkpointing": False}

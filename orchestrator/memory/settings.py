@@ -140,6 +140,7 @@ def settings(recipe: Recipe, architecture: Architecture, target: Target) -> Sett
     beside = training.stage == "kto" and recipe.backend == "llamafactory"
     pairs = beside or training.stage in PAIRS
     lora = _lora(recipe)
+    notes += _absent(lora, architecture)
     return Settings(
         backend=recipe.backend,
         micro_batch=training.micro_batch_size,
@@ -176,6 +177,19 @@ def _lora(recipe: Recipe) -> Lora | None:
         dropout=adapter.dropout > 0,
         saved=adapter.modules_to_save,
     )
+
+
+def _absent(lora: Lora | None, architecture: Architecture) -> list[str]:
+    """A note on LoRA targets that a model of a known family does not have."""
+    known = not any("is not known" in note for note in architecture.notes)
+    if lora is None or not known or not isinstance(lora.targets, tuple):
+        return []
+    there = sorted({m.name for m in architecture.matrices if m.module})
+    absent = [name for name in lora.targets if name.split(".")[-1] not in there]
+    if not absent:
+        return []
+    return [f"no linear module of the model is called {', '.join(absent)}: it has "
+            f"{', '.join(there)}"]  # fmt: skip
 
 
 def _reference(recipe: Recipe) -> bool:
