@@ -22,9 +22,10 @@ from orchestrator.memory.accuracy import compare, summary
 from orchestrator.memory.counting import counted
 from orchestrator.memory.estimate import estimate
 from orchestrator.memory.gpus import GIB
+from orchestrator.memory.layout import Layout, layout
 from orchestrator.memory.model import Architecture, read
 from orchestrator.memory.optimizers import OPTIMIZERS, optimizer
-from orchestrator.memory.settings import Layout, Lora, Settings, layout, settings
+from orchestrator.memory.settings import Lora, Settings, settings
 from orchestrator.memory.term import MOMENTS, Estimate
 from orchestrator.recipe.load import load
 from orchestrator.recipe.sections.optimizers import HUGGING_FACE
