@@ -22,9 +22,10 @@ from orchestrator.memory.accuracy import compare, summary
 from orchestrator.memory.counting import counted
 from orchestrator.memory.estimate import estimate
 from orchestrator.memory.gpus import GIB
+from orchestrator.memory.layout import Layout, layout
 from orchestrator.memory.model import Architecture, read
 from orchestrator.memory.optimizers import OPTIMIZERS, optimizer
-from orchestrator.memory.settings import Layout, Lora, Settings, layout, settings
+from orchestrator.memory.settings import Lora, Settings, settings
 from orchestrator.memory.term import MOMENTS, Estimate
 from orchestrator.recipe.load import load
 from orchestrator.recipe.sections.optimizers import HUGGING_FACE
@@ -531,6 +532,23 @@ def test_what_fsdp_shards(fsdp: dict[str, Any], expected: dict[str, Any]) -> Non
     assert layout(asked, 4, 2) == replace(
         Layout("fsdp", 8, 3, "none", 2, version=version), **expected
     )
+
+
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        (("q_proj", "c_attn"), "called q_proj: it has c_attn, c_fc, c_proj"),
+        (("c_attn", "lm_head"), "called lm_head"),
+        (("transformer.h.0.attn.c_attn",), ""),
+        ("all-linear", ""),
+    ],
+)
+def test_a_lora_on_what_the_model_does_not_have(targets: Any, told: str) -> None:
+    recipe = loaded(**{"adapter": {"type": "lora", "targets": targets}}).recipe
+    found = " ".join(settings(recipe, read({"model_type": "gpt2"}), Target("cuda")).notes)
+    assert (told in found) if told else found == ""
+    newest = read({**known.table()["llama-3-8b"]["config"], "model_type": "newest"})
+    assert settings(recipe, newest, Target("cuda")).notes == ()
 
 
 def test_layers_that_fsdp_recomputes() -> None:

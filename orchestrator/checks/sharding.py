@@ -80,6 +80,16 @@ def _with_fsdp(recipe: Recipe) -> Iterator[Finding]:
             field="training.optimizer",
             fix="--set training.optimizer=adamw_torch, or --set distributed.strategy=deepspeed",
         )
+    named = recipe.distributed.fsdp
+    quantized = recipe.model.quantization == "nf4"
+    if quantized and named and named.load_on_first and fsdp.version_of(recipe) == 2:
+        yield Finding(
+            "FT215",
+            "error",
+            "FSDP 2 does not send quantized weights from the first process to the others",
+            field="distributed.fsdp.load_on_first",
+            fix="--set distributed.fsdp.load_on_first=false",
+        )
     if recipe.distributed.offload == "optimizer":
         yield Finding(
             "FT215",

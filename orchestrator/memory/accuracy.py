@@ -11,8 +11,9 @@ from orchestrator.files import read_json
 from orchestrator.memory import lookup
 from orchestrator.memory.estimate import estimate
 from orchestrator.memory.gpus import GIB
+from orchestrator.memory.layout import layout
 from orchestrator.memory.model import read
-from orchestrator.memory.settings import layout, settings
+from orchestrator.memory.settings import settings
 from orchestrator.memory.term import Estimate
 from orchestrator.plan import Plan
 from orchestrator.runs.record import Record

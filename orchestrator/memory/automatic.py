@@ -7,8 +7,9 @@ from orchestrator.distributed import batch
 from orchestrator.findings import Finding
 from orchestrator.memory import fit, lookup
 from orchestrator.memory.gpus import GIB, Gpus
+from orchestrator.memory.layout import Layout
 from orchestrator.memory.model import Architecture, read
-from orchestrator.memory.settings import Layout, settings
+from orchestrator.memory.settings import settings
 from orchestrator.recipe.load import Loaded
 from orchestrator.recipe.models import Distributed, Recipe
 

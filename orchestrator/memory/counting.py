@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from orchestrator.memory.layout import Layout
 from orchestrator.memory.model import Architecture
 from orchestrator.memory.optimizers import Optimizer
 from orchestrator.memory.precision import Precision
-from orchestrator.memory.settings import Layout, Settings
+from orchestrator.memory.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from orchestrator.memory import passes, sharding, states
 from orchestrator.memory.counting import Run, counted
+from orchestrator.memory.layout import Layout
 from orchestrator.memory.model import Architecture
 from orchestrator.memory.optimizers import optimizer
 from orchestrator.memory.precision import precision
-from orchestrator.memory.settings import Layout, Settings
+from orchestrator.memory.settings import Settings
 from orchestrator.memory.term import Estimate
 
 PARTS = (

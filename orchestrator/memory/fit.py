@@ -7,8 +7,9 @@ from typing import Any
 from orchestrator.checks.sharding import BITSANDBYTES, EIGHT_BIT_OPTIMIZERS
 from orchestrator.memory.estimate import estimate
 from orchestrator.memory.gpus import Gpus
+from orchestrator.memory.layout import Layout
 from orchestrator.memory.model import Architecture
-from orchestrator.memory.settings import Layout, Settings
+from orchestrator.memory.settings import Settings
 from orchestrator.memory.term import Estimate
 
 LARGEST_BATCH = 1024

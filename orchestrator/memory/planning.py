@@ -11,8 +11,9 @@ from orchestrator.errors import UsageError
 from orchestrator.hardware import Gpu
 from orchestrator.memory import automatic, fit, lookup
 from orchestrator.memory.gpus import GIB, Gpus
+from orchestrator.memory.layout import layout
 from orchestrator.memory.model import read
-from orchestrator.memory.settings import layout, settings
+from orchestrator.memory.settings import settings
 from orchestrator.plan import Plan
 from orchestrator.recipe.models import Recipe
 

@@ -13,8 +13,9 @@ float32 master copy of what is trained, cut over the GPUs.
 
 from dataclasses import dataclass
 
+from orchestrator.memory.layout import Layout
 from orchestrator.memory.model import Architecture
-from orchestrator.memory.settings import Layout, Settings
+from orchestrator.memory.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from orchestrator.memory.gpus import GIB
-from orchestrator.memory.settings import Layout
+from orchestrator.memory.layout import Layout
 
 Moment = Literal["forward", "loss", "backward", "gradients", "step"]
 MOMENTS: dict[Moment, str] = {

@@ -10,8 +10,9 @@ import pytest
 from orchestrator.environments.environment import find, process_environment
 from orchestrator.memory import known
 from orchestrator.memory.estimate import estimate
+from orchestrator.memory.layout import Layout
 from orchestrator.memory.model import read
-from orchestrator.memory.settings import Layout, Settings
+from orchestrator.memory.settings import Settings
 from tests.test_memory import OTHERS, settings_of
 
 pytestmark = pytest.mark.backend
