@@ -16,7 +16,7 @@ from orchestrator.clusters.check import activated
 from orchestrator.clusters.site import Site
 from orchestrator.environments.home import home
 from orchestrator.environments.registry import variable
-from orchestrator.errors import FtError, RunInterrupted
+from orchestrator.errors import FtError, RunInterrupted, UsageError
 from orchestrator.files import write_atomic
 from orchestrator.interrupts import interrupts_later
 from orchestrator.launchers import queue, slurm
@@ -161,13 +161,29 @@ def _withdraw(
 
 
 def site_of(record: Record) -> Site | None:
-    """The cluster that a run was submitted to, as its profile was then."""
+    """The cluster that a run was submitted to, as its profile was then.
+
+    Raises:
+        UsageError: this release of ft refuses that profile.
+    """
+    from pydantic import ValidationError
+
     from orchestrator.clusters.profile import Cluster
 
     known = record.document.get("cluster")
     if not isinstance(known, dict):
         return None
-    return Site(known["name"], Cluster.model_validate(known["profile"]), time=known["time"])
+    try:
+        profile = Cluster.model_validate(known["profile"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise UsageError(
+            f"{record.layout.id} has a profile that this ft does not take: {field}: {first['msg']}",
+            hint=f"ft recipe run --resume {record.layout.id} --on {known['name']} submits what is "
+            "left by the profile as it is now",
+        ) from error
+    return Site(known["name"], profile, time=known["time"])
 
 
 def temporary() -> Path | None:

@@ -217,6 +217,19 @@ def test_a_job_that_fails_before_its_stages_says_why(chain: Chain) -> None:
     assert (found.status, "was never started" in found.reason) == ("failed", True)
 
 
+def test_a_profile_that_a_later_ft_refuses_is_told_and_replaced(chain: Chain) -> None:
+    chain.submit()
+    known = {**open_record(chain.record.layout.root).document["cluster"]}
+    known["profile"] = {**known["profile"], "gpu_count": 4}
+    chain.record.reread()
+    chain.record.update(cluster=known)
+    done = ft("job", chain.record.layout.root, "prepare", SLURM_JOB_ID="1")
+    assert (done.code, "does not take: gpu_count: " in done.err) == (2, True)
+    assert "--on slurm-generic" in done.err
+    again = ft("recipe", "run", "--resume", chain.record.layout.root, "--on", "slurm-generic")
+    assert "gpu_count" not in again.err
+
+
 @pytest.mark.parametrize(("failures", "refused"), [(2, ""), (9, "job 7 cannot be requeued: no")])
 def test_a_controller_that_is_just_restarted_ends_no_run(
     chain: Chain, monkeypatch: pytest.MonkeyPatch, failures: int, refused: str

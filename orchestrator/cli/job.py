@@ -32,7 +32,11 @@ def job(
 
     identity = os.environ.get("SLURM_JOB_ID", "")
     record = open_record(Path(run))
-    where = site_of(record)
+    try:
+        where = site_of(record)
+    except UsageError as error:
+        _record_failure(record, error)
+        raise
     if not identity or where is None or name not in CHAIN:
         raise UsageError(
             "`ft job` is for batch scripts that ft made", hint="ft recipe run RECIPE --on CLUSTER"

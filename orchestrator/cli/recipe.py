@@ -241,8 +241,9 @@ def resume_run(
     if folder is None:
         raise UsageError(f"there is no run {name}", hint="`ft runs list` shows runs")
     record = open_record(folder)
-    before = site_of(record)
-    if before is None:
+    known = record.document.get("cluster")
+    target = where if where and known else site_of(record)
+    if target is None:
         if where is not None:
             raise UsageError(
                 f"{folder.name} was started on this machine",
@@ -254,9 +255,7 @@ def resume_run(
         outcome(pipeline, as_json=as_json)
         return
     settle(record, on_oom)
-    submitting.submit_again(
-        record, where or before, install=install, offline=offline, as_json=as_json
-    )
+    submitting.submit_again(record, target, install=install, offline=offline, as_json=as_json)
 
 
 def settle(record: "Record", on_oom: str | None) -> None:
