@@ -49,7 +49,7 @@ def run(arguments: list[str], cwd: Path, environ: dict[str, str]) -> tuple[int, 
         server.stdin.write(json.dumps(order) + "\n")
         server.stdin.flush()
         code = int(server.stdout.readline())
-        return code, out.read_text(), err.read_text()
+        return code, out.read_text(errors="replace"), err.read_text(errors="replace")
 
 
 def _serve() -> None:

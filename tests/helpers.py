@@ -87,6 +87,7 @@ def ft(
         env=env,
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)

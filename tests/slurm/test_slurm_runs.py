@@ -34,6 +34,11 @@ def states(place: SlurmPlace, run: Path) -> dict[str, str]:
     return {job["name"]: job["state"] for job in status(place, run)["jobs"]}
 
 
+def nothing_is_queued(place: SlurmPlace) -> None:
+    """A job that has ended is shown while Slurm cleans up behind it."""
+    wait_for(lambda: not place.slurm("squeue", "--noheader").strip(), 60)
+
+
 def submitted(place: SlurmPlace, *arguments: str | Path) -> Path:
     """Submit a run and return its folder."""
     done = place.ft("recipe", "run", *arguments, "--json")
@@ -135,7 +140,8 @@ def test_chain_of_jobs_makes_a_model(place: SlurmPlace, chain: Path) -> None:
     document = record(chain)
     assert document["status"] == "done"
     assert {s["status"] for s in document["stages"].values()} == {"done"}
-    assert states(place, chain) == dict.fromkeys(("prepare", "train", "finish"), "COMPLETED")
+    done = dict.fromkeys(("prepare", "train", "finish"), "COMPLETED")
+    wait_for(lambda: states(place, chain) == done, 60)
     assert (chain / "export" / "model.safetensors").is_file()
     environment = document["stages"]["train"]["environment"]
     assert "SEEN" not in environment["removed"]  # a variable of the profile reaches the backend
@@ -246,13 +252,12 @@ def test_a_missing_module_is_named_and_what_is_left_can_be_cancelled(
     assert place.ft("recipe", "run", "--resume", run).code == 2  # it runs
     done = place.ft("runs", "cancel", run, "--json")
     assert (done.code, done.json["status"]) == (0, "cancelled"), done.err
-    assert states(place, run) == {
-        "prepare": "COMPLETED", "train": "CANCELLED", "finish": "CANCELLED",
-    }  # fmt: skip
+    left = {"prepare": "COMPLETED", "train": "CANCELLED", "finish": "CANCELLED"}
+    wait_for(lambda: states(place, run) == left, 60)
     wait_for(lambda: not processes_of(run), 15)
     assert record(run)["status"] == "cancelled"
     assert place.ft("runs", "wait", run).code == 130
-    assert place.slurm("squeue", "--noheader").strip() == ""
+    nothing_is_queued(place)
 
 
 def test_a_job_that_was_killed_is_not_running(
@@ -265,7 +270,7 @@ def test_a_job_that_was_killed_is_not_running(
     assert (waited.code, waited.json["status"]) == (9, "failed")
     assert "signal 9" in waited.json["reason"]
     assert record(run)["stages"]["preprocess"]["status"] == "failed"
-    assert states(place, run)["train"] == "CANCELLED"
+    wait_for(lambda: states(place, run)["train"] == "CANCELLED", 60)  # when Slurm looks for it
 
 
 def test_labels_that_forbid_training_stop_the_chain(
@@ -281,9 +286,8 @@ def test_labels_that_forbid_training_stop_the_chain(
     waited = place.ft("runs", "wait", run, "--timeout", "200", "--json")
     assert (waited.code, waited.json["status"]) == (7, "failed"), said(run)
     assert "[FT50" in waited.json["reason"]
-    assert states(place, run) == {
-        "prepare": "FAILED", "train": "CANCELLED",
-    }  # fmt: skip
+    left = {"prepare": "FAILED", "train": "CANCELLED"}
+    wait_for(lambda: states(place, run) == left, 60)
 
 
 def test_an_unknown_partition_is_refused(place: SlurmPlace, recipe: Callable[..., Path]) -> None:
@@ -294,4 +298,4 @@ def test_an_unknown_partition_is_refused(place: SlurmPlace, recipe: Callable[...
     assert "partition" in done.err
     assert "Traceback" not in done.err
     assert record(place.run_folder())["status"] == "failed"
-    assert place.slurm("squeue", "--noheader").strip() == ""  # the first job is not left behind
+    nothing_is_queued(place)  # the first job is not left behind
