@@ -179,6 +179,22 @@ def test_two_who_submit_one_run_do_not_train_it_twice(
     assert len(chain.called("sbatch")) == 3
 
 
+@pytest.mark.parametrize(("first", "cancelled"), [("FAILED", ["2", "3"]), ("COMPLETED", [])])
+def test_what_waits_for_a_failed_job_does_not_stand_in_the_way(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, first: str, cancelled: list[str]
+) -> None:
+    """Slurm itself cancels it, a moment after `ft runs wait` has told the failure."""
+    chain.submit()
+    says = f'[ "${{!#}}" = 1 ] && s={first} || s=PENDING; echo "JobId=${{!#}} JobState=$s"'
+    slurm(chain, monkeypatch, scontrol=says, sbatch="echo 1$n")
+    if cancelled:
+        assert len(chain.submit()) == 3
+    else:
+        with pytest.raises(UsageError, match=r"job 2 \(train\) of this run is PENDING"):
+            chain.submit()
+    assert chain.called("scancel") == cancelled
+
+
 def test_a_run_that_is_done_stays_done(chain: Chain) -> None:
     for stage in chain.plan.stages:
         write_json(chain.record.layout.marker(stage.name), {"stage": stage.name})

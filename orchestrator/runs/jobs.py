@@ -221,10 +221,14 @@ def _settle(record: Record, status: Status, reason: str) -> None:
 def none_active(record: Record) -> None:
     """Before a run is submitted again.
 
+    What waits for a job that has failed never starts: Slurm takes it out of the queue some moments
+    later, and here it is done at once.
+
     Raises:
         UsageError: a job of it waits or runs.
         JobError: Slurm does not say.
     """
+    failed = False
     for job in jobs_of(record):
         state = queue.look(str(job["id"]))
         if state is None:
@@ -232,11 +236,14 @@ def none_active(record: Record) -> None:
                 f"Slurm does not answer about job {job['id']} ({job['name']}) of this run",
                 hint="again when it does: a second job must not train beside it",
             )
-        if not state.ended:
+        if failed and state.waiting:
+            queue.cancel([str(job["id"])])
+        elif not state.ended:
             raise UsageError(
                 f"job {job['id']} ({job['name']}) of this run is {state.state}",
                 hint=f"wait for it, or `ft runs cancel {record.layout.id}`",
             )
+        failed = failed or (state.ended and not state.well and state.state != queue.UNKNOWN)
 
 
 def wait_for(
