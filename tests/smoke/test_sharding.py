@@ -112,11 +112,14 @@ class ShardingContract:
     def test_killed_and_resumed_training_comes_to_the_same(
         self, trained: Callable[[str], Path], place: Place
     ) -> None:
-        with place.started(*self.arguments(self.interrupted)) as (ft, run):
-            wait_for(lambda: max(losses(run)) >= SAVED + 2, alive=ft)
-            os.kill(record(run)["stages"]["train"]["pid"], signal.SIGKILL)
-            output, _ = ft.communicate(timeout=60)
-        assert ft.returncode == 5, output
+        try:
+            run = self.killed(place)
+        except AssertionError as error:
+            # ZeRO-3 over gloo was seen once in some ten runs to turn to a gradient norm of exactly
+            # sqrt(2) and a loss of 0 (DeepSpeed on axolotl); ft stops such a training and says so
+            if "the loss is exactly 0" not in str(error):
+                raise
+            run = self.killed(place)
         assert processes_of(run) == []
         done = place.ft("recipe", "run", "--resume", run, "--json")
         assert done.code == 0, done.err
@@ -124,6 +127,15 @@ class ShardingContract:
         assert facts["resumed_from"].endswith(f"checkpoint-{SAVED}")
         assert losses(run) == pytest.approx(losses(trained("one")), rel=1e-4)
         self.models_agree(place, trained("one"), run, *map(trained, self.spreads))
+
+    def killed(self, place: Place) -> Path:
+        """A training whose launcher was killed behind its first checkpoint."""
+        with place.started(*self.arguments(self.interrupted)) as (ft, run):
+            wait_for(lambda: max(losses(run)) >= SAVED + 2, alive=ft)
+            os.kill(record(run)["stages"]["train"]["pid"], signal.SIGKILL)
+            output, _ = ft.communicate(timeout=60)
+        assert ft.returncode == 5, output
+        return run
 
     def models_agree(self, place: Place, *runs: Path) -> None:
         """Every saved model loads by itself and has the loss of the first one."""
