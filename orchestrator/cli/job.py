@@ -32,15 +32,18 @@ def job(
 
     identity = os.environ.get("SLURM_JOB_ID", "")
     record = open_record(Path(run))
+    by_hand = UsageError(
+        "`ft job` is for batch scripts that ft made", hint="ft recipe run RECIPE --on CLUSTER"
+    )
+    if not identity or name not in CHAIN:
+        raise by_hand
     try:
         where = site_of(record)
     except UsageError as error:
         _record_failure(record, error)
         raise
-    if not identity or where is None or name not in CHAIN:
-        raise UsageError(
-            "`ft job` is for batch scripts that ft made", hint="ft recipe run RECIPE --on CLUSTER"
-        )
+    if where is None:
+        raise by_hand
     scratch = temporary()
     try:
         _still_allowed(record, where.cluster.requeue)
